@@ -1,0 +1,40 @@
+# make demo | test | lint | bench: each sets up .venv by itself, once.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export UV_HTTP_TIMEOUT := 180
+CORES ?= $(shell nproc)
+
+.PHONY: setup demo test lint bench lock clean
+
+setup: .venv/.done
+
+.venv/.done: envs/dev.lock.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	.venv/bin/uv pip install --quiet --python .venv --require-hashes -r envs/dev.lock.txt
+	.venv/bin/uv pip install --quiet --python .venv --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: setup  ## parquet to report, with a real model at a tiny size
+	snakemake --cores $(CORES) --configfile config/demo.yaml
+
+test: setup  ## unit tests, then real workflow runs
+	pytest
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check workflow rules
+	snakemake --lint --configfile config/demo.yaml
+
+bench: setup  ## each measurement is a command; see bench/README.md
+	@for b in bench/*.py; do python $$b; done
+
+lock: setup  ## resolve envs/*.in again, hash-pinned, naming no host
+	@for e in envs/*.in; do \
+		uv pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11 $$e -o $${e%.in}.lock.txt; done
+
+clean:  ## outputs of the demo; .venv and other results stay
+	rm -rf results/demo .snakemake .pytest_cache .mypy_cache .ruff_cache
