@@ -1,5 +1,49 @@
-"""radtune STAGE --explicit-file-arguments: what the rules call, and what a person can call without Snakemake."""
+"""radtune STAGE --explicit-file-arguments: what the rules call, and what a person can call without Snakemake.
+
+Each command is the stage's own function, imported when it is called, so that every command starts at once and only
+those that run a model load torch.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from cyclopts import App, Parameter
+
+from radtune.files import UserError
+
+app = App(
+    name="radtune",
+    help="Medical images with text to a LoRA-tuned Qwen3-VL and an honest report.",
+    default_parameter=Parameter(consume_multiple=True, negative=(), json_dict=True),
+    help_format="plaintext",
+)
+for name, function in {
+    "draw-phantoms": "radtune.data.phantom:write_dataset",
+    "draw-practice": "radtune.data.phantom:write_practice",
+    "list-shards": "radtune.data.source:list_shards",
+    "fetch-shard": "radtune.data.source:fetch_shard",
+    "index": "radtune.data.index:index",
+    "merge-index": "radtune.data.index:merge_index",
+    "scan": "radtune.images.scan:scan",
+    "split": "radtune.data.split:split",
+    "enhance": "radtune.images.enhance:enhance",
+    "sharegpt": "radtune.data.sharegpt:write_sharegpt",
+    "preview": "radtune.report.preview:write_preview",
+    "fetch-model": "radtune.hubs:download_model",
+    "build-tiny": "radtune.train.tiny:build",
+    "train": "radtune.train.launch:train",
+    "predict": "radtune.predict.generate:predict",
+    "evaluate": "radtune.evaluate.score:evaluate",
+    "report": "radtune.report.page:write_report",
+}.items():
+    app.command(function, name=name)
 
 
 def main() -> None:
-    raise SystemExit("radtune: no stage yet")
+    """Run one stage; a UserError is one sentence and exit status 1."""
+    try:
+        app()
+    except UserError as error:
+        print(f"radtune: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,0 +1,88 @@
+"""The data and the model: parquet shards from a folder, a hub or drawn here; the model from a hub or built tiny.
+
+In: the config's dataset and model. Out: data/shards.json, data/shards/{shard}.parquet, model/{name}.
+"""
+
+
+rule draw_phantoms:
+    """Head-CT phantoms in the data set's shape."""
+    output:
+        directory(PHANTOMS),
+    log:
+        "<logs>/draw_phantoms.log",
+    benchmark:
+        "<benchmarks>/draw_phantoms.jsonl"
+    params:
+        code=digest("radtune.data.phantom"),
+        images=lookup(dpath="dataset/phantom/images", within=CONFIG),
+        shards=lookup(dpath="dataset/phantom/shards", within=CONFIG),
+        seed=lookup(dpath="dataset/phantom/seed", within=CONFIG),
+    shell:
+        "radtune draw-phantoms"
+        " --images {params.images}"
+        " --shards {params.shards}"
+        " --seed {params.seed}"
+        " --out {output} 2> {log}"
+
+
+checkpoint list_shards:
+    """Name every shard; how many there are decides the shape of what follows."""
+    input:
+        source_files(),
+    output:
+        "<results>/data/shards.json",
+    log:
+        "<logs>/list_shards.log",
+    benchmark:
+        "<benchmarks>/list_shards.jsonl"
+    params:
+        code=digest("radtune.data.source"),
+        source=source_flags(),
+    shell:
+        "radtune list-shards {params.source} --out {output} 2> {log}"
+
+
+rule fetch_shard:
+    """Link or download one shard."""
+    input:
+        shard_file,
+    output:
+        "<results>/data/shards/{shard}.parquet",
+    log:
+        "<logs>/fetch_shard/{shard}.log",
+    benchmark:
+        "<benchmarks>/fetch_shard/{shard}.jsonl"
+    params:
+        code=digest("radtune.data.source"),
+        source=lambda wildcards: listing()["source"],
+        repo=lambda wildcards: listing()["repo"],
+        revision=lambda wildcards: listing()["revision"],
+        origin=shard_entry("origin"),
+    shell:
+        "radtune fetch-shard"
+        " --source {params.source}"
+        " --repo {params.repo:q}"
+        " --revision {params.revision:q}"
+        " --origin {params.origin:q}"
+        " --out {output} 2> {log}"
+
+
+rule fetch_model:
+    """Download the model from a hub at the pinned revision."""
+    output:
+        directory("<results>/model/{hub}"),
+    log:
+        "<logs>/fetch_model/{hub}.log",
+    benchmark:
+        "<benchmarks>/fetch_model/{hub}.jsonl"
+    params:
+        code=digest("radtune.hubs"),
+        source=lookup(dpath="{hub}/model/source", within=MODELS),
+        repo=lookup(dpath="{hub}/model/repo", within=MODELS),
+        revision=lookup(dpath="{hub}/model/revision", within=MODELS),
+    shell:
+        "radtune fetch-model"
+        " --source {params.source}"
+        " --repo {params.repo:q}"
+        " --revision {params.revision:q}"
+        " --out {output} 2> {log}"

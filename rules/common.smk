@@ -1,0 +1,131 @@
+"""What the rules share: the resolved config, and the files that belong to a shard, a recipe, a dataset, an experiment."""
+
+import json
+import shlex
+from pathlib import Path
+
+from radtune.code import digest
+from radtune.config import resolve
+from radtune.files import UserError
+
+try:
+    CONFIG = resolve(config)
+except UserError as error:  # one sentence instead of a traceback
+    raise SystemExit(f"radtune: {error}")
+
+RESULTS = CONFIG["results"]
+EXPERIMENTS = CONFIG["experiments"]
+TRAINED = [name for name, value in EXPERIMENTS.items() if value["training"] is not None]
+DATASETS = {value["dataset"]: value for value in EXPERIMENTS.values()}
+MODELS = {value["model_name"]: value for value in EXPERIMENTS.values()}
+SHAREGPT = collect("<results>/sharegpt/{dataset}/dataset_info.json", dataset=DATASETS)
+ADAPTERS = collect("<results>/train/{experiment}/adapter", experiment=TRAINED)
+PREDICTIONS = [f"{name}/{split}" for name, value in EXPERIMENTS.items() for split in value["generation"]["splits"]]
+
+
+wildcard_constraints:
+    shard="[A-Za-z0-9._-]+",
+    recipe="[a-z][a-z0-9_]*",
+    experiment="[a-z][a-z0-9_]*",
+    split="train|validation|test",
+    tiny="tiny-[0-9a-f]+",
+    hub="(?!tiny-)[A-Za-z0-9._-]+",
+
+
+PHANTOMS = f"{RESULTS}/data/phantoms"
+LOCAL = {"local": CONFIG["dataset"]["path"], "phantom": PHANTOMS}.get(CONFIG["dataset"]["source"])
+
+
+def source_files():
+    """What the listing is made from: a new file in a local folder makes it stale; a hub is asked once."""
+    if CONFIG["dataset"]["source"] == "local":
+        return sorted(str(path) for path in Path(LOCAL).rglob("*.parquet"))
+    return [LOCAL] if LOCAL else []
+
+
+def flags(values):
+    """Command-line flags from {name: value}; mappings become JSON."""
+    text = {key: json.dumps(value) if isinstance(value, dict) else str(value) for key, value in values.items()}
+    return shlex.join(f"--{key.replace('_', '-')}={value}" for key, value in text.items())
+
+
+def source_flags():
+    if LOCAL:
+        return flags({"source": "local", "path": LOCAL})
+    return flags({key: CONFIG["dataset"][key] for key in ("source", "repo", "revision")})
+
+
+def split_flags():
+    return flags(CONFIG["split"] | {"quarantine_share": CONFIG["limits"]["quarantine_share"]})
+
+
+def enhance_flags(wildcards):
+    """The recipe; a clip limit of 0 stands for no CLAHE."""
+    recipe = dict(CONFIG["images"][wildcards.recipe])
+    recipe |= recipe.pop("clahe") or {"clip_limit": 0}
+    return flags(recipe | {"column": CONFIG["dataset"]["columns"]["image"]})
+
+
+def sharegpt_flags(wildcards):
+    made_with = DATASETS[wildcards.dataset]
+    return flags({"media": made_with["images"], "seed": made_with["prompts"]["seed"]} | made_with["answers"])
+
+
+def shard_file(wildcards):
+    """The file that a local shard links to."""
+    origin = listing()["shards"][wildcards.shard]["origin"]
+    return {"local": origin, "phantom": PHANTOMS}.get(CONFIG["dataset"]["source"], [])
+
+
+def listing():
+    """shards.json, with the shards by name; how many there are is known once the source was asked."""
+    with open(checkpoints.list_shards.get().output[0]) as file:
+        found = json.load(file)
+    return found | {"shards": {shard["name"]: shard for shard in found["shards"]}}
+
+
+def shards(wildcards):
+    return list(listing()["shards"])
+
+
+def shard_entry(key):
+    return lambda wildcards: listing()["shards"][wildcards.shard][key]
+
+
+def recipe_files(pattern):
+    """Files of the images recipe that a dataset or an experiment uses, one a shard."""
+
+    def files(wildcards):
+        made_with = DATASETS[wildcards.dataset] if hasattr(wildcards, "dataset") else EXPERIMENTS[wildcards.experiment]
+        return collect(pattern, recipe=made_with["images"], shard=shards(wildcards))
+
+    return files
+
+
+def experiment(key):
+    return lambda wildcards: EXPERIMENTS[wildcards.experiment][key]
+
+
+def sharegpt_file(name):
+    """A file of the experiment's dataset; `name` may hold wildcards."""
+
+    def file(wildcards):
+        folder = EXPERIMENTS[wildcards.experiment]["dataset"]
+        return f"{RESULTS}/sharegpt/{folder}/{name.format(**dict(wildcards))}"
+
+    return file
+
+
+def model_folder(wildcards):
+    """The model that an experiment starts from: the local folder as it is, else what is fetched or built."""
+    found = EXPERIMENTS[wildcards.experiment]
+    return found["model"]["path"] or f"{RESULTS}/model/{found['model_name']}"
+
+
+def init_adapter(wildcards):
+    other = EXPERIMENTS[wildcards.experiment]["init_adapter"]
+    return f"{RESULTS}/train/{other}/adapter" if other else []
+
+
+def own_adapter(wildcards):
+    return f"{RESULTS}/train/{wildcards.experiment}/adapter" if wildcards.experiment in TRAINED else []

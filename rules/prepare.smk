@@ -1,0 +1,147 @@
+"""Parquet shards to what the trainer loads: every row accounted for, each unique image enhanced once.
+
+In: data/shards/{shard}.parquet. Out: data/manifest.json, samples.parquet, quarantine.jsonl, leakage.json,
+images/{recipe}/{shard}/, sharegpt/{dataset}/. Fan out over shards, never over images.
+"""
+
+
+rule index_shard:
+    """Each row's id, tag, image digest and parsed answer, or the reason why it cannot be used."""
+    input:
+        "<results>/data/shards/{shard}.parquet",
+    output:
+        "<results>/data/index/{shard}.parquet",
+    log:
+        "<logs>/index_shard/{shard}.log",
+    benchmark:
+        "<benchmarks>/index_shard/{shard}.jsonl"
+    params:
+        code=digest("radtune.data.index"),
+        split=shard_entry("split"),
+        columns=json.dumps(lookup(dpath="dataset/columns", within=CONFIG)),
+    shell:
+        "radtune index"
+        " --shard {input}"
+        " --split {params.split}"
+        " --columns {params.columns:q}"
+        " --out {output} 2> {log}"
+
+
+rule merge_index:
+    """One owner row for each unique image, and the manifest of what was read."""
+    input:
+        shards="<results>/data/shards.json",
+        index=collect("<results>/data/index/{shard}.parquet", shard=shards),
+    output:
+        images="<results>/data/images.parquet",
+        manifest="<results>/data/manifest.json",
+    log:
+        "<logs>/merge_index.log",
+    benchmark:
+        "<benchmarks>/merge_index.jsonl"
+    params:
+        code=digest("radtune.data.index"),
+    shell:
+        "radtune merge-index"
+        " --shards {input.shards}"
+        " --index {input.index}"
+        " --images {output.images}"
+        " --manifest {output.manifest} 2> {log}"
+
+
+rule scan_shard:
+    """Which images decode in full, their size and mode, and the box burned into them."""
+    input:
+        shard="<results>/data/shards/{shard}.parquet",
+        images="<results>/data/images.parquet",
+    output:
+        "<results>/data/scan/{shard}.parquet",
+    log:
+        "<logs>/scan_shard/{shard}.log",
+    benchmark:
+        "<benchmarks>/scan_shard/{shard}.jsonl"
+    params:
+        code=digest("radtune.images.scan"),
+        column=lookup(dpath="dataset/columns/image", within=CONFIG),
+    shell:
+        "radtune scan"
+        " --shard {input.shard}"
+        " --images {input.images}"
+        " --column {params.column:q}"
+        " --out {output} 2> {log}"
+
+
+rule split_samples:
+    """Keep or quarantine every row, group what belongs together, split."""
+    input:
+        index=collect("<results>/data/index/{shard}.parquet", shard=shards),
+        scan=collect("<results>/data/scan/{shard}.parquet", shard=shards),
+    output:
+        samples="<results>/data/samples.parquet",
+        quarantine="<results>/data/quarantine.jsonl",
+        leakage="<results>/data/leakage.json",
+    log:
+        "<logs>/split_samples.log",
+    benchmark:
+        "<benchmarks>/split_samples.jsonl"
+    params:
+        code=digest("radtune.data.split"),
+        flags=split_flags(),
+    shell:
+        "radtune split"
+        " --index {input.index}"
+        " --scan {input.scan}"
+        " {params.flags}"
+        " --samples {output.samples}"
+        " --quarantine {output.quarantine}"
+        " --leakage-out {output.leakage} 2> {log}"
+
+
+rule enhance_shard:
+    """CLAHE on grey and a letterbox, for each image that the shard owns; the enhanced image is what is saved."""
+    input:
+        shard="<results>/data/shards/{shard}.parquet",
+        images="<results>/data/images.parquet",
+    output:
+        images=directory("<results>/images/{recipe}/{shard}"),
+        geometry="<results>/images/{recipe}/geometry/{shard}.parquet",
+    log:
+        "<logs>/enhance_shard/{recipe}/{shard}.log",
+    benchmark:
+        "<benchmarks>/enhance_shard/{recipe}/{shard}.jsonl"
+    params:
+        code=digest("radtune.images.enhance"),
+        flags=enhance_flags,
+    shell:
+        "radtune enhance"
+        " --shard {input.shard}"
+        " --images {input.images}"
+        " {params.flags}"
+        " --out {output.images}"
+        " --geometry {output.geometry} 2> {log}"
+
+
+rule write_sharegpt:
+    """The ShareGPT JSON of each split and dataset_info.json."""
+    input:
+        samples="<results>/data/samples.parquet",
+        geometry=recipe_files("<results>/images/{recipe}/geometry/{shard}.parquet"),
+        prompts=lookup(dpath="{dataset}/prompts/file", within=DATASETS),
+    output:
+        collect("<results>/sharegpt/{{dataset}}/{split}.json", split=["train", "validation", "test"]),
+        info="<results>/sharegpt/{dataset}/dataset_info.json",
+    log:
+        "<logs>/write_sharegpt/{dataset}.log",
+    benchmark:
+        "<benchmarks>/write_sharegpt/{dataset}.jsonl"
+    params:
+        code=digest("radtune.data.sharegpt"),
+        flags=sharegpt_flags,
+        folder=subpath(output.info, parent=True),
+    shell:
+        "radtune sharegpt"
+        " --samples {input.samples}"
+        " --geometry {input.geometry}"
+        " --prompts {input.prompts}"
+        " {params.flags}"
+        " --out {params.folder} 2> {log}"

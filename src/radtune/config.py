@@ -1,0 +1,145 @@
+"""Validate a config and fill it in: defaults from the schema, each experiment with everything that holds for it.
+
+Every problem is one sentence that names the key's path: an unknown key with the nearest valid one, a missing folder, an
+init_adapter that names no experiment, experiments that start from each other in a circle.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+
+from radtune.files import UserError
+
+SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
+PROMPTS = Path(__file__).parents[2] / "config" / "prompts"
+_OVERRIDES = ("prompts", "answers", "model", "training", "generation")
+
+Config = dict[str, Any]
+
+
+def resolve(raw: Config) -> Config:
+    """The complete config. Each of its `experiments` holds images (a recipe's name), prompts, answers, model, training
+    (null for an untuned one), generation, init_adapter (or null), and the names of its dataset and model folders.
+    """
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    _check(raw, schema)
+    config: Config = _fill(copy.deepcopy(raw), schema, schema)
+    total = sum(config["split"]["fractions"].values())
+    if abs(total - 1) > 1e-9:
+        raise UserError(f"config: split.fractions sum to {total:g}, not 1.")
+    _folder(config["dataset"], "dataset")
+    given = {name: value or {} for name, value in config["experiments"].items()}
+    given = {"base": {}} | given
+    if given["base"].get("training") or "init_adapter" in given["base"]:
+        raise UserError("config: experiments.base is the untuned model; give the trained one another name.")
+    given["base"] = given["base"] | {"training": None}
+    config["experiments"] = {name: _experiment(name, value, config, schema) for name, value in given.items()}
+    _check_adapters(config["experiments"])
+    return config
+
+
+def _check(raw: Config, schema: Config) -> None:
+    error = best_match(Draft202012Validator(schema).iter_errors(raw))
+    while error and error.context:  # anyOf: the branch that came nearest says more
+        error = best_match(error.context) or error
+    if error:
+        raise UserError(f"config: {_sentence(error)}")
+
+
+def _sentence(error: ValidationError) -> str:
+    path = ".".join(str(part) for part in error.absolute_path)
+    schema: Any = error.schema
+    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
+        key = next(key for key in dict(error.instance) if key not in schema["properties"])
+        near = difflib.get_close_matches(str(key), list(schema["properties"]), n=1, cutoff=0)
+        return f"{path + '.' if path else ''}{key} is no known key; did you mean {near[0]}?"
+    if error.validator == "enum":
+        return f"{path} is {error.instance!r}, not one of {', '.join(schema['enum'])}."
+    return f"{path or 'the file'}: {error.message}."
+
+
+def _fill(value: Any, schema: Config, root: Config) -> Any:
+    """Add the defaults of every key that is not given, all the way down."""
+    if "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]] | {k: v for k, v in schema.items() if k != "$ref"}
+    if isinstance(value, dict):
+        for key, part in schema.get("properties", {}).items():
+            if key not in value and "default" in part:
+                value[key] = copy.deepcopy(part["default"])
+            if key in value and not (schema is root and key == "experiments"):
+                value[key] = _fill(value[key], part, root)
+        extra = schema.get("additionalProperties")
+        if isinstance(extra, dict):
+            value = {k: _fill(v, extra, root) if k not in schema.get("properties", {}) else v for k, v in value.items()}
+    return value
+
+
+def _merge(base: Config, over: Config) -> Config:
+    merged = copy.deepcopy(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else copy.deepcopy(value)
+    return merged
+
+
+def _folder(section: Config, where: str) -> None:
+    if section["source"] != "local":
+        return
+    path = section["path"]
+    if path is None:
+        raise UserError(f"config: {where}.path is missing; {where}.source local needs a folder.")
+    if not Path(path).is_dir():
+        raise UserError(f"config: {where}.path {path} is no folder.")
+
+
+def _experiment(name: str, given: Config, config: Config, schema: Config) -> Config:
+    where = f"experiments.{name}"
+    full: Config = {"images": given.get("images", next(iter(config["images"])))}
+    if full["images"] not in config["images"]:
+        near = difflib.get_close_matches(full["images"], list(config["images"]), n=1, cutoff=0)
+        raise UserError(f"config: {where}.images {full['images']} is no recipe under images; did you mean {near[0]}?")
+    for key in _OVERRIDES:
+        over = given.get(key, {})
+        full[key] = None if over is None else _merge(config[key], over)
+    full["init_adapter"] = given.get("init_adapter")
+    _folder(full["model"], f"{where}.model" if "model" in given else "model")
+    prompts = full["prompts"]
+    prompts["file"] = prompts["file"] or str(PROMPTS / f"{prompts['language']}.yaml")
+    if not Path(prompts["file"]).is_file():
+        raise UserError(f"config: {where}.prompts.file {prompts['file']} is no file.")
+    same = [full["images"], prompts, full["answers"], config["split"]["by"]]
+    full["dataset"] = f"{full['images']}-{prompts['language']}-{_short(same)}"
+    full["model_name"] = f"{Path(full['model']['path'] or full['model']['repo']).name}-{_short(full['model'])}"
+    if full["model"]["source"] == "tiny":
+        full["model_name"] = f"tiny-{_short([full['model'], config['images'][full['images']]['size']])}"
+    return full
+
+
+def _short(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:6]
+
+
+def _check_adapters(experiments: Config) -> None:
+    for name, experiment in experiments.items():
+        path, other = [name], experiment["init_adapter"]
+        while other is not None:
+            where = f"config: experiments.{path[-1]}.init_adapter {other}"
+            if other not in experiments or experiments[other]["training"] is None:
+                trained = [key for key, value in experiments.items() if value["training"] is not None]
+                near = difflib.get_close_matches(other, trained, n=1, cutoff=0)
+                raise UserError(f"{where} is no trained experiment" + (f"; did you mean {near[0]}?" if near else "."))
+            if experiments[other]["model_name"] != experiments[path[-1]]["model_name"]:
+                raise UserError(f"{where} was trained on another model.")
+            if other in path:
+                raise UserError(f"{where} closes a circle: {' -> '.join([*path, other])}.")
+            path.append(other)
+            other = experiments[other]["init_adapter"]

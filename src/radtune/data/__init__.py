@@ -1,0 +1,1 @@
+"""Parquet rows to ShareGPT: sources, answers, boxes, groups and splits."""

@@ -1,0 +1,1 @@
+"""Image bytes to the picture that the model sees."""

@@ -1,0 +1,44 @@
+"""Reading parquet shards: rows in small batches, and the images that a shard owns, each once.
+
+An image's bytes are repeated in every row (and often in several shards); images.parquet names one owner row for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from radtune.files import UserError
+
+BATCH = 64  # rows: at 100 KB an image a few megabytes
+
+
+def open_shard(path: Path, columns: list[str]) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(path)
+    except OSError as error:
+        raise UserError(f"{path} is no readable parquet file ({error}); fetch or write it again.") from None
+    missing = [name for name in columns if name not in file.schema_arrow.names]
+    if missing:
+        there = ", ".join(file.schema_arrow.names)
+        raise UserError(f"{path} has no column {missing[0]!r} (it has {there}); name it under dataset.columns.")
+    return file
+
+
+def owned_images(shard: Path, images: Path, column: str) -> Iterator[tuple[str, bytes]]:
+    """(image_sha256, bytes) of each image that images.parquet gives to this shard, in row order."""
+    owned = pq.read_table(images, filters=[("shard", "=", shard.stem)])
+    wanted = dict(zip(owned["row"].to_pylist(), owned["image_sha256"].to_pylist(), strict=True))
+    file = open_shard(shard, [column])
+    row = 0
+    with tqdm(total=len(wanted), unit="image", desc=shard.stem, disable=None) as progress:
+        for batch in file.iter_batches(batch_size=BATCH, columns=[f"{column}.bytes"]):
+            values = batch.column(0).field("bytes")
+            for i in range(len(values)):
+                if row in wanted:
+                    yield wanted[row], values[i].as_py() or b""
+                    progress.update()
+                row += 1
