@@ -2,8 +2,8 @@
 
 Frames: anatomy is in head units, (u, v) in -1..1 of the inner skull's half-axes, u to image right, v to the back (image
 bottom). It is painted on a 512x512 canvas and mapped onto the image by one affine per patient (rotation, shift, scale).
-Greys are those of a brain window (80 HU wide, centred on 40): air and fat 0, fluid 35, white and grey matter about 98 and
-118, blood above 160, bone 255.
+Greys are those of a brain window (80 HU wide, centred on 40): air and fat 0, fluid 36, white and grey matter about 98
+and 118, blood above 160, bone 255.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def draw_patient(rng: np.random.Generator) -> Patient:
         axis=1,
     )
     return Patient(
-        axes=(rng.uniform(158, 178), rng.uniform(196, 212)),
+        axes=(rng.uniform(174, 194), rng.uniform(206, 218)),
         egg=rng.uniform(0.05, 0.12),
         wobble=waves(4, 0.007),
         skull=rng.uniform(11, 18),
@@ -105,7 +105,7 @@ def draw_patient(rng: np.random.Generator) -> Patient:
         cortex=waves(24, 0.014),
         calcified=float(rng.uniform(0.5, 1.4) * (rng.random() < 0.7)),
         holder=bool(rng.random() < 0.5),
-        pose=(rng.normal(0, 5), rng.uniform(0.9, 1.1), rng.uniform(-0.025, 0.025), rng.uniform(-0.02, 0.02)),
+        pose=(rng.normal(0, 5), rng.uniform(0.94, 1.06), rng.uniform(-0.02, 0.02), rng.uniform(-0.015, 0.015)),
         gain=rng.uniform(0.94, 1.08),
         noise=rng.uniform(6, 11),
     )
