@@ -2,8 +2,8 @@
 
 Frames: anatomy is in head units, (u, v) in -1..1 of the inner skull's half-axes, u to image right, v to the back (image
 bottom). It is painted on a 512x512 canvas and mapped onto the image by one affine per patient (rotation, shift, scale).
-Greys are those of a brain window (80 HU wide, centred on 40): air and fat 0, fluid 36, white and grey matter about 98
-and 118, blood above 160, bone 255.
+Greys are those of a brain window (80 HU wide, centred on 40): air and fat 0, fluid 36, white and grey matter about 102
+and 122, blood above 165, bone 255.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Points = npt.NDArray[np.float64]
 Box = tuple[int, int, int, int]
 
 CANVAS = 512
-FLUID, WHITE, CORTEX, DEEP, BONE = 36, 98, 118, 113, 255
+FLUID, WHITE, CORTEX, BONE = 36, 102, 122, 255
 # (lowest level, name), base to top of the head
 LEVELS = [(0.0, "posterior fossa"), (0.25, "basal ganglia"), (0.5, "lateral ventricles"), (0.78, "convexity")]
 # One side's lateral ventricle: spine (u, v) and half-width from frontal to occipital horn, at five levels between which
@@ -29,12 +29,26 @@ VENTRICLE_LEVELS = [0.2, 0.36, 0.5, 0.64, 0.8]
 VENTRICLE = np.array(
     [
         [(0.13, -0.34, 0.010), (0.08, -0.26, 0.012), (0.05, -0.15, 0.0), (0.32, 0.22, 0.0), (0.38, 0.34, 0.015)],
-        [(0.20, -0.42, 0.035), (0.10, -0.30, 0.050), (0.045, -0.13, 0.02), (0.28, 0.26, 0.012), (0.36, 0.46, 0.03)],
-        [(0.21, -0.44, 0.045), (0.11, -0.26, 0.060), (0.07, -0.02, 0.03), (0.24, 0.26, 0.045), (0.34, 0.54, 0.035)],
-        [(0.20, -0.40, 0.040), (0.12, -0.22, 0.065), (0.10, 0.02, 0.06), (0.20, 0.28, 0.065), (0.33, 0.50, 0.03)],
+        [(0.20, -0.43, 0.022), (0.12, -0.34, 0.060), (0.045, -0.13, 0.02), (0.28, 0.26, 0.012), (0.36, 0.46, 0.015)],
+        [(0.22, -0.45, 0.022), (0.13, -0.32, 0.070), (0.07, -0.02, 0.03), (0.24, 0.28, 0.055), (0.34, 0.54, 0.012)],
+        [(0.19, -0.42, 0.015), (0.13, -0.26, 0.075), (0.09, 0.02, 0.06), (0.18, 0.30, 0.080), (0.33, 0.52, 0.012)],
         [(0.14, -0.24, 0.004), (0.13, -0.12, 0.010), (0.13, 0.02, 0.014), (0.16, 0.16, 0.010), (0.20, 0.26, 0.004)],
     ]
 )
+
+
+# The other parts, as paths of (u, v, half-width); those off the midline are the right half, mirrored for the left.
+TEMPORAL_MUSCLE = [(1.02, -0.45, 0.01), (1.12, -0.2, 0.055), (1.12, 0.1, 0.05), (1.04, 0.3, 0.01)]
+INSULA = [(0.53, -0.25, 0.03), (0.57, -0.05, 0.035), (0.52, 0.15, 0.03)]
+SYLVIAN = [(0.99, -0.22, 0.022), (0.8, -0.2, 0.014), (0.64, -0.1, 0.022)]
+INSULAR_SULCUS = [(0.60, -0.24, 0.008), (0.64, -0.06, 0.018), (0.58, 0.12, 0.006)]
+AMBIENT = [(0.06, 0.0, 0.01), (0.2, 0.06, 0.016), (0.23, 0.2, 0.014), (0.08, 0.3, 0.012)]
+THIRD = [(0, -0.1, 0.012), (0, 0.03, 0.026), (0, 0.15, 0.014)]
+QUADRIGEMINAL = [(-0.2, 0.24, 0.004), (-0.09, 0.29, 0.02), (0, 0.27, 0.03), (0.09, 0.29, 0.02), (0.2, 0.24, 0.004)]
+FOURTH = [(-0.1, 0.45, 0.01), (0, 0.38, 0.045), (0.1, 0.45, 0.01)]
+PETROUS = [(1.02, 0.28, 0.21), (0.72, 0.20, 0.13), (0.42, 0.04, 0.055), (0.16, -0.06, 0.03)]
+SPHENOID = [(1.02, -0.46, 0.10), (0.62, -0.42, 0.04), (0.30, -0.32, 0.03), (0.12, -0.2, 0.03)]
+SULCUS_WIDTHS = np.array([1.5, 1.0, 0.9, 0.3])  # from the skull inward
 
 
 class Patient(NamedTuple):
@@ -80,17 +94,12 @@ def draw_patient(rng: np.random.Generator) -> Patient:
     def waves(count: int, amplitude: float) -> Points:
         return np.stack([rng.normal(0, amplitude, count), rng.uniform(0, 2 * np.pi, count)], axis=1)
 
-    count = 52
-    angles = (np.arange(count) + rng.uniform(-0.35, 0.35, count)) * 2 * np.pi / count
-    sulci = np.stack(
+    count = 60
+    sulci = np.column_stack(
         [
-            angles,
-            rng.uniform(0.08, 0.27, count),
-            rng.normal(0, 0.09, count),
-            rng.uniform(0.6, 1.5, count),
-            rng.uniform(0.1, 0.75, count),
-        ],
-        axis=1,
+            (np.arange(count) + rng.uniform(-0.35, 0.35, count)) * 2 * np.pi / count,
+            rng.uniform([0.08, -0.1, 0.6, 0.1], [0.27, 0.1, 1.5, 0.75], (count, 4)),
+        ]
     )
     return Patient(
         axes=(rng.uniform(174, 194), rng.uniform(206, 218)),
@@ -102,7 +111,7 @@ def draw_patient(rng: np.random.Generator) -> Patient:
         ventricles=rng.uniform(0.65, 1.5),
         atrophy=rng.uniform(0.6, 1.5),
         sulci=sulci,
-        cortex=waves(24, 0.014),
+        cortex=waves(28, 0.018),
         calcified=float(rng.uniform(0.5, 1.4) * (rng.random() < 0.7)),
         holder=bool(rng.random() < 0.5),
         pose=(rng.normal(0, 5), rng.uniform(0.94, 1.06), rng.uniform(-0.02, 0.02), rng.uniform(-0.015, 0.015)),
@@ -139,7 +148,8 @@ def draw(
     tissue = np.clip((image - 8) / 30, 0, 1)  # air and fat lie below the window: no noise is seen there
     coarse = cv2.resize(rng.standard_normal((24, 24), np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     grain = cv2.GaussianBlur(rng.standard_normal((height, width), np.float32), (0, 0), 0.6)
-    image = image * patient.gain + tissue * (patient.noise * 1.7 * grain + 2.5 * coarse)
+    image = image * patient.gain + 2 * np.maximum(image - 220, 0)  # bone is far above the window
+    image += tissue * (patient.noise * 1.7 * grain + 2.5 * coarse)
     x, y, w, h = cv2.boundingRect(lesion)
     margin = int(rng.integers(5, 9))  # keeps the 3 px line, drawn inward, off the lesion
     box = (max(x - margin, 0), max(y - margin, 0), min(x + w + margin, width - 1), min(y + h + margin, height - 1))
@@ -148,22 +158,18 @@ def draw(
 
 def _paint_head(patient: Patient, level: float) -> tuple[Grey, Grey, Grey]:
     """Paint one level on the 512x512 canvas; returns the greys, the brain mask and the fluid mask."""
-    canvas = np.zeros((CANVAS, CANVAS), np.uint8)
-    grow = np.interp(level, [0, 0.25, 0.5, 0.75, 1], [0.95, 1, 1, 0.95, 0.76])
+    canvas, brain, fluid, bones = (np.zeros((CANVAS, CANVAS), np.uint8) for _ in range(4))
     t = np.linspace(0, 2 * np.pi, 240, endpoint=False)  # 0 is the front; clockwise
     radius = 1 + sum(a * np.cos((k + 2) * t + p) for k, (a, p) in enumerate(patient.wobble))
     shape = np.stack([np.sin(t) * (1 - patient.egg * np.cos(t)), -np.cos(t)], axis=1) * radius[:, None]
-    axes = np.array(patient.axes) * grow
+    axes = np.array(patient.axes) * np.interp(level, [0, 0.25, 0.5, 0.75, 1], [0.95, 1, 1, 0.95, 0.76])
     thick = patient.skull * np.interp(level, [0, 0.3, 0.6, 1], [1.25, 1, 1, 1.9])
     variation = 1 + sum(a * np.cos((k + 1) * t + p) for k, (a, p) in enumerate(patient.thickness))
     variation = np.clip(variation + 0.15 * np.cos(2 * t), 0.55, 1.6)
-    inner_axes = axes - thick
-
-    def place(points: Any) -> Points:  # head units to canvas px
-        return np.asarray(points, float) * inner_axes + CANVAS / 2
-
     outer = shape * axes + CANVAS / 2
     inner = shape * (axes - (thick * variation)[:, None]) + CANVAS / 2
+    frame = axes - thick
+
     if patient.holder:
         for side in (-1, 1):
             arc = [(CANVAS / 2 + side * (236 - 34 * s * s), 250 + 190 * s, 2.2) for s in np.linspace(-0.2, 1, 6)]
@@ -174,174 +180,117 @@ def _paint_head(patient: Patient, level: float) -> tuple[Grey, Grey, Grey]:
     _fill(canvas, outer + direction * scalp, 120)
     _fill(canvas, outer + direction * (scalp - 3), 10)
     _fill(canvas, outer + direction * np.clip(scalp * 0.25, 1.5, 4), 105)
-    if level < 0.6:
-        for side in (-1, 1):
-            muscle = [
-                (side * 1.02, -0.45, 0.01),
-                (side * 1.12, -0.2, 0.055),
-                (side * 1.12, 0.1, 0.05),
-                (side * 1.04, 0.3, 0.01),
-            ]
-            _fill(canvas, _ribbon(_scaled(muscle, place, inner_axes[0] * (1 - level))), 112)
+    for side in (-1, 1) if level < 0.6 else ():
+        _band(canvas, TEMPORAL_MUSCLE, frame, 112, side, 1 - level)
     _fill(canvas, outer, BONE)
 
-    brain = np.zeros_like(canvas)
     _fill(brain, inner, 255)
-    tissue = _paint_tissue(patient, level, shape, place, inner_axes[0])
-    fluid = np.zeros_like(canvas)
-    bones = np.zeros_like(canvas)
-    _paint_fluid(fluid, patient, level, place, inner_axes[0])
-    _paint_midline(tissue, fluid, patient, level, place)
-    _paint_base(bones, tissue, level, place, inner_axes[0])
-    edge = cv2.subtract(brain, cv2.erode(brain, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))))
-    tissue[edge > 0] = int(85 - 18 * min(patient.atrophy, 1.5))  # a thin film of fluid below the bone
+    tissue = _paint_tissue(patient, level, shape, frame)
+    _paint_fluid(fluid, patient, level, frame)
+    sulci = _paint_sulci(patient, level, frame)
+    np.maximum(fluid, sulci, out=fluid)
+    banks = cv2.dilate(sulci, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (11, 11)))
+    tissue[banks > 100] = CORTEX + 2  # cortex follows the sulci inward
+    tissue = cv2.GaussianBlur(tissue, (0, 0), 2.4)
+    _paint_midline(tissue, fluid, patient, level, frame)
+    _paint_base(bones, tissue, patient, level, frame)
+    film = cv2.subtract(brain, cv2.erode(brain, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))))
+    tissue[film > 0] = int(85 - 18 * min(patient.atrophy, 1.5))  # a thin film of fluid below the bone
+    halo = cv2.resize(cv2.GaussianBlur(cv2.resize(fluid, (128, 128)), (0, 0), 2.5), (CANVAS, CANVAS))
+    tissue = cv2.subtract(tissue, cv2.convertScaleAbs(halo, alpha=0.06))  # fluid darkens what lies next to it
     dark = cv2.GaussianBlur(fluid, (0, 0), 1.3).astype(np.float32) / 255
     tissue = (tissue * (1 - dark) + FLUID * dark).astype(np.uint8)
-    if patient.calcified and 0.25 < level < 0.5:
-        _fill(tissue, _ellipse(place((0.0, 0.2)), 3.5 * patient.calcified, 4.5 * patient.calcified), 250)
-        for side in (-1, 1):
-            _fill(tissue, _ellipse(place((side * 0.27, 0.3)), 2.6 * patient.calcified, 3.8 * patient.calcified), 225)
+    if patient.calcified and 0.25 < level < 0.5:  # pineal gland and choroid plexus
+        for u, v, half in ((0, 0.2, 4.0), (-0.27, 0.3, 3.0), (0.27, 0.3, 3.0)):
+            _fill(tissue, _ellipse((u, v), half / frame[0] * patient.calcified, 5 / frame[0], frame), 240)
     tissue[bones > 127] = BONE
     canvas[brain > 127] = tissue[brain > 127]
     brain[bones > 64] = 0
     fluid[brain < 128] = 0
-    return cv2.GaussianBlur(canvas, (0, 0), 0.6), brain, fluid
+    return _grey(cv2.GaussianBlur(canvas, (0, 0), 0.6)), brain, fluid
 
 
-def _paint_tissue(patient: Patient, level: float, shape: Points, place: Any, unit: float) -> Grey:
+def _paint_tissue(patient: Patient, level: float, shape: Points, frame: Points) -> Grey:
     """White matter inside a folded grey cortex, with the deep grey nuclei where the level shows them."""
     tissue = np.full((CANVAS, CANVAS), CORTEX, np.uint8)
     t = np.linspace(0, 2 * np.pi, len(shape), endpoint=False)
     folds = sum(a * np.cos((k + 7) * t + p + 3 * level) for k, (a, p) in enumerate(patient.cortex))
-    depth = np.interp(level, [0, 0.3, 0.6, 1], [0.6, 0.8, 0.84, 0.76])
+    white = shape * (np.interp(level, [0, 0.3, 0.6, 1], [0.6, 0.86, 0.9, 0.86]) + folds)[:, None]
+    nuclei = _between(level, 0.24, 0.54)
     for side in (-1, 1):
-        half = shape * (depth + folds)[:, None]
-        half = half[half[:, 0] * side > 0.09]
+        half = white[white[:, 0] * side > 0.06]
         half = half[np.argsort(np.arctan2(half[:, 1], half[:, 0] * side))]
-        _fill(tissue, place(half), int(WHITE + 10 * _between(level, -1, 0.2)))
-    seen = _between(level, 0.24, 0.54)
-    if seen > 0:
-        grey = int(WHITE + seen * (DEEP + 6 - WHITE))
-        for side in (-1, 1):
-            _fill(tissue, _ellipse(place((side * 0.33, -0.10)), 0.10 * unit, 0.20 * unit, side * -14), grey)
-            _fill(tissue, _ellipse(place((side * 0.135, 0.06)), 0.115 * unit, 0.19 * unit, side * 14), grey)
-            _fill(tissue, _ellipse(place((side * 0.20, -0.34)), 0.07 * unit, 0.12 * unit, side * 20), grey)
-            _fill(
-                tissue,
-                _ribbon(
-                    _scaled(
-                        [(side * 0.53, -0.25, 0.03), (side * 0.57, -0.05, 0.035), (side * 0.52, 0.15, 0.03)],
-                        place,
-                        unit,
-                    )
-                ),
-                grey,
-            )
-    return cv2.GaussianBlur(tissue, (0, 0), 2.6)
+        _fill(tissue, _place(half, frame), int(WHITE + 10 * _between(level, -1, 0.2)))
+        if nuclei:
+            grey = int(WHITE + nuclei * (CORTEX - WHITE))
+            _fill(tissue, _ellipse((side * 0.33, -0.10), 0.10, 0.20, frame, side * -14), grey)  # lentiform
+            _fill(tissue, _ellipse((side * 0.135, 0.06), 0.115, 0.19, frame, side * 14), grey)  # thalamus
+            _fill(tissue, _ellipse((side * 0.20, -0.34), 0.07, 0.12, frame, side * 20), grey)  # caudate
+            _band(tissue, INSULA, frame, grey, side)
+    return tissue
 
 
-def _paint_fluid(fluid: Grey, patient: Patient, level: float, place: Any, unit: float) -> None:
-    """Ventricles, cisterns, Sylvian fissures and cortical sulci, as a mask."""
-    spine = np.array(
-        [[np.interp(level, VENTRICLE_LEVELS, VENTRICLE[:, i, j]) for j in range(3)] for i in range(VENTRICLE.shape[1])]
-    )
-    visible = _between(level, 0.24, 0.8)
-    for side in (-1, 1):
-        if visible > 0:
-            horn = spine * [side, 1, patient.ventricles * visible]
-            _fill(fluid, _ribbon(_scaled(horn, place, unit)), 255)
-        if 0.18 < level < 0.56:
-            opening = patient.atrophy * _between(level, 0.18, 0.56)
-            for path in (
-                [(side * 0.99, -0.22, 0.022), (side * 0.8, -0.2, 0.014), (side * 0.64, -0.1, 0.022)],
-                [(side * 0.60, -0.24, 0.008), (side * 0.64, -0.06, 0.018), (side * 0.58, 0.12, 0.006)],
-            ):
-                _fill(fluid, _ribbon(_scaled(np.array(path) * [1, 1, opening], place, unit)), 230)
+def _paint_fluid(fluid: Grey, patient: Patient, level: float, frame: Points) -> None:
+    """Ventricles, cisterns and Sylvian fissures into the mask."""
+    spine = [[np.interp(level, VENTRICLE_LEVELS, knots) for knots in point.T] for point in VENTRICLE.swapaxes(0, 1)]
+    lateral = _between(level, 0.24, 0.8) * patient.ventricles
+    sylvian = _between(level, 0.18, 0.56) * patient.atrophy
     third = _between(level, 0.22, 0.47) * patient.ventricles
-    if third > 0:
-        path = [(0, -0.1, 0.012 * third), (0, 0.03, 0.026 * third), (0, 0.15, 0.014 * third)]
-        _fill(fluid, _ribbon(_scaled(path, place, unit)), 250)
-        smile = [
-            (-0.2, 0.24, 0.004),
-            (-0.09, 0.29, 0.02 * third),
-            (0, 0.27, 0.03 * third),
-            (0.09, 0.29, 0.02 * third),
-            (0.2, 0.24, 0.004),
-        ]
-        _fill(fluid, _ribbon(_scaled(smile, place, unit)), 220)
-    low = _between(level, 0.02, 0.28)
-    if low > 0:  # suprasellar star, ambient cisterns, fourth ventricle
-        star = [
-            (np.sin(a) * r, -0.12 - np.cos(a) * r)
-            for a, r in zip(np.arange(10) * np.pi / 5, [0.17, 0.08] * 5, strict=True)
-        ]
-        _fill(fluid, place(star), int(200 * low))
-        for side in (-1, 1):
-            path = [
-                (side * 0.06, 0.0, 0.01),
-                (side * 0.2, 0.06, 0.016),
-                (side * 0.23, 0.2, 0.014),
-                (side * 0.08, 0.3, 0.012),
-            ]
-            _fill(fluid, _ribbon(_scaled(path, place, unit * low)), 210)
     fourth = _between(level, -0.2, 0.2) * patient.ventricles
-    if fourth > 0:
-        path = [(-0.1, 0.45, 0.01), (0, 0.38, 0.045), (0.1, 0.45, 0.01)]
-        _fill(fluid, _ribbon(_scaled(path, place, unit * fourth)), 240)
-    for angle, length, bend, wide, from_level in patient.sulci:
-        if level < from_level:
-            continue
-        length = length * np.interp(level, [0, 0.5, 0.8, 1], [0.5, 0.8, 1.2, 1.0]) * min(1, (level - from_level) * 8)
-        out = np.array([np.sin(angle), -np.cos(angle)])
-        across = np.array([np.cos(angle), np.sin(angle)])
-        half = 0.014 * wide * patient.atrophy
-        path = [
-            (*(out * 0.99), half * 1.4),
-            (*(out * (0.99 - length * 0.5) + across * bend), half),
-            (*(out * (0.99 - length * 0.8) - across * bend * 0.6), half * 0.9),
-            (*(out * (0.99 - length) + across * bend * 0.5), half * 0.3),
-        ]
-        _fill(fluid, _ribbon(_scaled(path, place, unit)), 215)
+    low = _between(level, 0.02, 0.28)
+    for side in (-1, 1):
+        _band(fluid, spine, frame, 255, side, lateral)
+        _band(fluid, SYLVIAN, frame, 230, side, sylvian)
+        _band(fluid, INSULAR_SULCUS, frame, 230, side, sylvian)
+        _band(fluid, AMBIENT, frame, 210, side, low)
+    _band(fluid, THIRD, frame, 250, 1, third)
+    _band(fluid, QUADRIGEMINAL, frame, 220, 1, third)
+    _band(fluid, FOURTH, frame, 240, 1, fourth)
+    if low:  # the suprasellar star
+        turns = np.arange(10) * np.pi / 5
+        star = np.column_stack([np.sin(turns), -np.cos(turns)]) * np.tile([0.17, 0.08], 5)[:, None] + [0, -0.12]
+        _fill(fluid, _place(star, frame), int(200 * low))
 
 
-def _paint_midline(tissue: Grey, fluid: Grey, patient: Patient, level: float, place: Any) -> None:
+def _paint_sulci(patient: Patient, level: float, frame: Points) -> Grey:
+    """The sulci of one level as a mask: from the skull inward, longer and more of them towards the top."""
+    mask = np.zeros((CANVAS, CANVAS), np.uint8)
+    for angle, length, bend, wide, from_level in patient.sulci[patient.sulci[:, 4] < level]:
+        length *= np.interp(level, [0, 0.5, 0.8, 1], [0.5, 0.8, 1.2, 1.0]) * min(1, (level - from_level) * 8)
+        out, across = np.array([np.sin(angle), -np.cos(angle)]), np.array([np.cos(angle), np.sin(angle)])
+        spots = [out * (0.99 - length * d) + across * bend * b for d, b in ((0, 0), (0.5, 1), (0.8, 0.1), (1, 0.8))]
+        path = np.column_stack([spots, 0.011 * wide * SULCUS_WIDTHS])
+        _band(mask, path, frame, int(225 - 60 * abs(np.sin(9 * angle))), 1, patient.atrophy)
+    return mask
+
+
+def _paint_midline(tissue: Grey, fluid: Grey, patient: Patient, level: float, frame: Points) -> None:
     """The falx, a fine bright line in a dark fissure: whole at the convexity, front and back below it."""
     front = np.interp(level, [0.1, 0.25, 0.6, 0.75, 0.8], [-0.6, -0.55, -0.45, -0.3, 0.05])
     back = np.interp(level, [0.2, 0.3, 0.6, 0.75, 0.8], [0.95, 0.62, 0.5, 0.35, 0.0])
     sway = 0.02 * np.sin(patient.wobble[1, 1])
     for start, end in ((-1.0, front), (1.0, back)):
-        line = place([(sway * np.sin(3 * v), v) for v in np.linspace(start, end, 7)])
+        line = _place([(sway * np.sin(3 * v), v) for v in np.linspace(start, end, 7)], frame)
         fixed = np.round(line * 16).astype(np.int32)
         cv2.polylines(fluid, [fixed], False, 130, 4 if patient.atrophy > 1 else 3, cv2.LINE_AA, 4)
         cv2.polylines(fluid, [fixed], False, 0, 1, cv2.LINE_AA, 4)
         cv2.polylines(tissue, [fixed], False, 185, 2, cv2.LINE_AA, 4)
 
 
-def _paint_base(bones: Grey, tissue: Grey, level: float, place: Any, unit: float) -> None:
-    """Petrous ridges, sphenoid wings and air cells, which part the brain at the lowest levels."""
-    strength = np.clip((0.23 - level) / 0.2, 0, 1)
-    if strength <= 0:
+def _paint_base(bones: Grey, tissue: Grey, patient: Patient, level: float, frame: Points) -> None:
+    """Petrous ridges, sphenoid wings, sella and air cells, which part the brain at the lowest levels."""
+    strength = float(np.clip((0.23 - level) / 0.2, 0, 1))
+    if strength == 0:
         return
     for side in (-1, 1):
-        petrous = [
-            (side * 1.02, 0.26, 0.16),
-            (side * 0.72, 0.18, 0.10),
-            (side * 0.42, 0.04, 0.055),
-            (side * 0.16, -0.06, 0.03),
-        ]
-        wing = [
-            (side * 1.02, -0.46, 0.10),
-            (side * 0.62, -0.42, 0.04),
-            (side * 0.30, -0.32, 0.03),
-            (side * 0.12, -0.2, 0.03),
-        ]
-        for path in (petrous, wing):
-            _fill(bones, _ribbon(_scaled(np.array(path) * [1, 1, strength], place, unit)), 255)
-        for i in range(9):  # mastoid air cells
-            spot = place((side * (0.84 + 0.035 * (i % 3)), 0.19 + 0.035 * (i // 3)))
-            _fill(bones, _ellipse(spot, 2.6 * strength, 2.0 * strength), 0)
-            _fill(tissue, _ellipse(spot, 2.6 * strength, 2.0 * strength), 30)
-    _fill(bones, _ellipse(place((0, -0.17)), 0.13 * unit * strength, 0.05 * unit * strength), 255)  # sella
+        _band(bones, PETROUS, frame, 255, side, strength)
+        _band(bones, SPHENOID, frame, 255, side, strength)
+        for i, (angle, length, bend, wide, _) in enumerate(patient.sulci[:14]):  # mastoid cells, scattered by lot
+            spot = (side * (0.98 - length * 0.9), 0.24 + bend * 0.8 + 0.02 * (i % 3))
+            cell = _ellipse(spot, 0.016 * wide * strength, 0.015 * strength, frame, 57 * angle)
+            _fill(bones, cell, 0)
+            _fill(tissue, cell, 20)
+    _fill(bones, _ellipse((0, -0.17), 0.13 * strength, 0.05 * strength, frame), 255)
 
 
 def _add_lesion(
@@ -350,13 +299,17 @@ def _add_lesion(
     """Add one irregular lesion; returns the image (float32), the lesion's mask and whether a dark rim surrounds it."""
     height, width = brain.shape
     wide = cv2.dilate(fluid, np.ones((5, 5), np.uint8))
-    solid = np.where((brain > 127) & (cv2.GaussianBlur(wide, (0, 0), 6) < 150), 255, 0).astype(np.uint8)
+    solid = np.where((brain > 127) & (cv2.blur(wide, (15, 15)) < 150), 255, 0).astype(np.uint8)
     depth = cv2.distanceTransform(solid, cv2.DIST_L2, 3)
     radius = min(float(np.exp(rng.uniform(np.log(9), np.log(46)))) * scale, 1.6 * float(depth.max()))
     ys, xs = np.nonzero(depth[::3, ::3] >= min(radius * 0.6, 0.9 * float(depth.max())))
     ys, xs = ys * 3, xs * 3
-    cells = (ys * 5 // height) * 5 + xs * 5 // width  # the words' 5x5 grid: each cell that can hold it is as likely
-    choice = rng.choice(np.nonzero(cells == rng.choice(np.unique(cells)))[0])
+    cells = (
+        ys * 5 // height
+    ) * 5 + xs * 5 // width  # the words' 5x5 grid; small cells get more than their area's share
+    names, counts = np.unique(cells, return_counts=True)
+    cell = rng.choice(names, p=np.sqrt(counts) / np.sqrt(counts).sum())
+    choice = rng.choice(np.nonzero(cells == cell)[0])
     t = np.linspace(0, 2 * np.pi, 72, endpoint=False)
     outline = 1 + sum(rng.normal(0, 0.22 / (k + 1)) * np.cos((k + 2) * t + rng.uniform(0, 6.3)) for k in range(5))
     stretch, turn = np.exp(rng.normal(0, 0.25)), rng.uniform(0, np.pi)
@@ -374,7 +327,7 @@ def _add_lesion(
         image = image - 42 * cv2.GaussianBlur(halo, (0, 0), 2.5).astype(np.float32) / 255 * (image > 75)
     soft = cv2.GaussianBlur(lesion, (0, 0), float(rng.uniform(1.0, 2.2))).astype(np.float32) / 255
     if density == "isodense":
-        target = 108 + float(rng.choice([-6, 6]))
+        target = 112 + float(rng.choice([-6, 6]))
     else:
         target = rng.uniform(168, 212) if density == "hyperdense" else rng.uniform(42, 64)
     patches = cv2.resize(rng.standard_normal((12, 12), np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
@@ -387,29 +340,47 @@ def _between(level: float, low: float, high: float) -> float:
     return float(np.clip(min(level - low, high - level) / 0.07, 0, 1))
 
 
-def _scaled(path: Any, place: Any, unit: float) -> Points:
-    """A path of (u, v, half-width) in head units, to canvas px."""
-    points = np.asarray(path, float)
-    return np.column_stack([place(points[:, :2]), points[:, 2] * unit])
+def _place(points: Any, frame: Points) -> Points:
+    """Head units to canvas px; `frame` is the inner skull's half-axes in px."""
+    return np.asarray(points, float) * frame + CANVAS / 2
+
+
+def _band(layer: Grey, path: Any, frame: Points, value: int, side: int = 1, width: float = 1) -> None:
+    """Fill a smooth band along (u, v, half-width) in head units; side -1 mirrors it, `width` scales its width."""
+    if width > 0:
+        points = np.asarray(path, float) * [side, 1, width]
+        _fill(layer, _ribbon(np.column_stack([_place(points[:, :2], frame), points[:, 2] * frame[0]])), value)
 
 
 def _ribbon(path: Points) -> Points:
-    """The outline of a smooth band along (x, y, half-width), by three rounds of corner cutting."""
+    """The outline of a smooth band along (x, y, half-width) in px, by three rounds of corner cutting."""
     for _ in range(3):
         cut = np.stack([0.75 * path[:-1] + 0.25 * path[1:], 0.25 * path[:-1] + 0.75 * path[1:]], axis=1)
         path = np.vstack([path[:1], cut.reshape(-1, 3), path[-1:]])
-    along = np.gradient(path[:, :2], axis=0)
-    along /= np.linalg.norm(along, axis=1, keepdims=True) + 1e-9
-    side = np.column_stack([-along[:, 1], along[:, 0]]) * path[:, 2:]
-    return np.vstack([path[:, :2] + side, (path[:, :2] - side)[::-1]])
+    x, y, half = path.T
+    ends = np.arange(len(path))
+    before, after = np.maximum(ends - 1, 0), np.minimum(ends + 1, len(path) - 1)
+    dx, dy = x[after] - x[before], y[after] - y[before]
+    half = half / (np.hypot(dx, dy) + 1e-9)
+    side = np.column_stack([-dy * half, dx * half])
+    outline: Points = np.vstack([path[:, :2] + side, (path[:, :2] - side)[::-1]])
+    return outline
 
 
-def _ellipse(centre: Points, half_width: float, half_height: float, degrees: float = 0) -> Points:
+def _ellipse(centre: tuple[float, float], across: float, along: float, frame: Points, degrees: float = 0) -> Points:
+    """An ellipse's outline in px; centre and half-axes in head units, the latter of the head's width both."""
     t, turn = np.linspace(0, 2 * np.pi, 24, endpoint=False), np.deg2rad(degrees)
-    points = np.column_stack([half_width * np.cos(t), half_height * np.sin(t)])
-    return points @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) + centre
+    points = np.column_stack([across * np.cos(t), along * np.sin(t)]) * frame[0]
+    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    outline: Points = points @ rotation + _place(centre, frame)
+    return outline
 
 
 def _fill(layer: Grey, outline: Points, value: int) -> None:
     """Fill a polygon given in px, anti-aliased, to 1/16 px."""
     cv2.fillPoly(layer, [np.round(outline * 16).astype(np.int32)], value, cv2.LINE_AA, 4)
+
+
+def _grey(image: Any) -> Grey:
+    result: Grey = np.asarray(image, np.uint8)
+    return result
