@@ -37,9 +37,9 @@ checkpoint list_shards:
         "<benchmarks>/list_shards.jsonl"
     params:
         code=digest("radtune.data.source"),
-        source=source_flags(),
+        flags=list_flags(),
     shell:
-        "radtune list-shards {params.source} --out {output} 2> {log}"
+        "radtune list-shards {params.flags} --out {output} 2> {log}"
 
 
 rule fetch_shard:
@@ -54,17 +54,9 @@ rule fetch_shard:
         "<benchmarks>/fetch_shard/{shard}.jsonl"
     params:
         code=digest("radtune.data.source"),
-        source=lambda wildcards: listing()["source"],
-        repo=lambda wildcards: listing()["repo"],
-        revision=lambda wildcards: listing()["revision"],
-        origin=shard_entry("origin"),
+        flags=fetch_flags,
     shell:
-        "radtune fetch-shard"
-        " --source {params.source}"
-        " --repo {params.repo:q}"
-        " --revision {params.revision:q}"
-        " --origin {params.origin:q}"
-        " --out {output} 2> {log}"
+        "radtune fetch-shard {params.flags} --out {output} 2> {log}"
 
 
 rule fetch_model:

@@ -49,10 +49,16 @@ def flags(values):
     return shlex.join(f"--{key.replace('_', '-')}={value}" for key, value in text.items())
 
 
-def source_flags():
+def list_flags():
     if LOCAL:
         return flags({"source": "local", "path": LOCAL})
     return flags({key: CONFIG["dataset"][key] for key in ("source", "repo", "revision")})
+
+
+def fetch_flags(wildcards):
+    found = listing()
+    origin = found["shards"][wildcards.shard]["origin"]
+    return flags({"origin": origin} | {key: found[key] for key in ("source", "repo", "revision")})
 
 
 def split_flags():

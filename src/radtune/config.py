@@ -20,7 +20,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from radtune.files import UserError
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
-PROMPTS = Path(__file__).parents[2] / "config" / "prompts"
+PROMPTS = Path("config/prompts")  # of the working directory, so that a run's files name no machine's paths
 _OVERRIDES = ("prompts", "answers", "model", "training", "generation")
 
 Config = dict[str, Any]

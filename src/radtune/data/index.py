@@ -32,7 +32,7 @@ SCHEMA = pa.schema(
         ("image_sha256", pa.string()),
         ("parts", pa.string()),  # the parsed answer as JSON; null where there is a reason
         ("reason", pa.string()),
-        ("raw", pa.string()),  # the text of a row that cannot be used, cut to RAW_CHARS
+        ("raw", pa.string()),  # the text as it came, cut to RAW_CHARS
     ]
 )
 RAW_CHARS = 2000
@@ -61,7 +61,7 @@ def index(shard: Path, split: str, out: Path, columns: dict[str, str]) -> None:
 
 def _entry(id: str | None, image: dict[str, Any] | None, question: str | None, text: str | None) -> dict[str, Any]:
     data = (image or {}).get("bytes") or b""
-    entry: dict[str, Any] = {"id": id or "", "tag": question or ""}
+    entry: dict[str, Any] = {"id": id or "", "tag": (question or "").strip("<> "), "raw": (text or "")[:RAW_CHARS]}
     entry["image_sha256"] = hashlib.sha256(data).hexdigest() if data else None
     try:
         if not (id or "").strip():
@@ -71,7 +71,7 @@ def _entry(id: str | None, image: dict[str, Any] | None, question: str | None, t
         entry["tag"] = tag_of(question)
         entry["parts"] = json.dumps(parse(entry["tag"], text), ensure_ascii=False)
     except Unusable as error:
-        entry |= {"reason": error.reason, "raw": (text or "")[:RAW_CHARS]}
+        entry["reason"] = error.reason
     return entry
 
 

@@ -53,8 +53,8 @@ def write_sharegpt(
     places: dict[str, tuple[str, Letterbox]] = {}
     for path in sorted(geometry):
         for row in pq.read_table(path).to_pylist():
-            file = f"{media}/{path.stem}/{row.pop('file')}"
-            places[row.pop("image_sha256")] = (file, Letterbox(**row))
+            sha256, file = row.pop("image_sha256"), row.pop("file")
+            places[sha256] = (f"{media}/{path.stem}/{file}", Letterbox(**row))
     entries: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     for row in pq.read_table(samples, filters=[("status", "=", "kept")]).to_pylist():
         file, letterbox = places[row["image_sha256"]]
