@@ -14,13 +14,18 @@ except UserError as error:  # one sentence instead of a traceback
     raise SystemExit(f"radtune: {error}")
 
 RESULTS = CONFIG["results"]
+MEDIA = f"{RESULTS}/images"
 EXPERIMENTS = CONFIG["experiments"]
 TRAINED = [name for name, value in EXPERIMENTS.items() if value["training"] is not None]
 DATASETS = {value["dataset"]: value for value in EXPERIMENTS.values()}
 MODELS = {value["model_name"]: value for value in EXPERIMENTS.values()}
 SHAREGPT = collect("<results>/sharegpt/{dataset}/dataset_info.json", dataset=DATASETS)
 ADAPTERS = collect("<results>/train/{experiment}/adapter", experiment=TRAINED)
-PREDICTIONS = [f"{name}/{split}" for name, value in EXPERIMENTS.items() for split in value["generation"]["splits"]]
+PREDICTIONS = [
+    f"{name}/{split}"
+    for name, value in EXPERIMENTS.items()
+    for split in value["generation"]["splits"]
+]
 
 
 wildcard_constraints:
@@ -33,7 +38,9 @@ wildcard_constraints:
 
 
 PHANTOMS = f"{RESULTS}/data/phantoms"
-LOCAL = {"local": CONFIG["dataset"]["path"], "phantom": PHANTOMS}.get(CONFIG["dataset"]["source"])
+LOCAL = {"local": CONFIG["dataset"]["path"], "phantom": PHANTOMS}.get(
+    CONFIG["dataset"]["source"]
+)
 
 
 def source_files():
@@ -45,24 +52,35 @@ def source_files():
 
 def flags(values):
     """Command-line flags from {name: value}; mappings become JSON."""
-    text = {key: json.dumps(value) if isinstance(value, dict) else str(value) for key, value in values.items()}
-    return shlex.join(f"--{key.replace('_', '-')}={value}" for key, value in text.items())
+    text = {
+        key: json.dumps(value) if isinstance(value, dict) else str(value)
+        for key, value in values.items()
+    }
+    return shlex.join(
+        f"--{key.replace('_', '-')}={value}" for key, value in text.items()
+    )
 
 
 def list_flags():
     if LOCAL:
         return flags({"source": "local", "path": LOCAL})
-    return flags({key: CONFIG["dataset"][key] for key in ("source", "repo", "revision")})
+    return flags(
+        {key: CONFIG["dataset"][key] for key in ("source", "repo", "revision")}
+    )
 
 
 def fetch_flags(wildcards):
     found = listing()
     origin = found["shards"][wildcards.shard]["origin"]
-    return flags({"origin": origin} | {key: found[key] for key in ("source", "repo", "revision")})
+    return flags(
+        {"origin": origin} | {key: found[key] for key in ("source", "repo", "revision")}
+    )
 
 
 def split_flags():
-    return flags(CONFIG["split"] | {"quarantine_share": CONFIG["limits"]["quarantine_share"]})
+    return flags(
+        CONFIG["split"] | {"quarantine_share": CONFIG["limits"]["quarantine_share"]}
+    )
 
 
 def enhance_flags(wildcards):
@@ -74,7 +92,10 @@ def enhance_flags(wildcards):
 
 def sharegpt_flags(wildcards):
     made_with = DATASETS[wildcards.dataset]
-    return flags({"media": made_with["images"], "seed": made_with["prompts"]["seed"]} | made_with["answers"])
+    return flags(
+        {"media": made_with["images"], "seed": made_with["prompts"]["seed"]}
+        | made_with["answers"]
+    )
 
 
 def shard_file(wildcards):
@@ -102,7 +123,11 @@ def recipe_files(pattern):
     """Files of the images recipe that a dataset or an experiment uses, one a shard."""
 
     def files(wildcards):
-        made_with = DATASETS[wildcards.dataset] if hasattr(wildcards, "dataset") else EXPERIMENTS[wildcards.experiment]
+        made_with = (
+            DATASETS[wildcards.dataset]
+            if hasattr(wildcards, "dataset")
+            else EXPERIMENTS[wildcards.experiment]
+        )
         return collect(pattern, recipe=made_with["images"], shard=shards(wildcards))
 
     return files
@@ -134,4 +159,8 @@ def init_adapter(wildcards):
 
 
 def own_adapter(wildcards):
-    return f"{RESULTS}/train/{wildcards.experiment}/adapter" if wildcards.experiment in TRAINED else []
+    return (
+        f"{RESULTS}/train/{wildcards.experiment}/adapter"
+        if wildcards.experiment in TRAINED
+        else []
+    )

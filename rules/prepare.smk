@@ -128,7 +128,10 @@ rule write_sharegpt:
         geometry=recipe_files("<results>/images/{recipe}/geometry/{shard}.parquet"),
         prompts=lookup(dpath="{dataset}/prompts/file", within=DATASETS),
     output:
-        collect("<results>/sharegpt/{{dataset}}/{split}.json", split=["train", "validation", "test"]),
+        collect(
+            "<results>/sharegpt/{{dataset}}/{split}.json",
+            split=["train", "validation", "test"],
+        ),
         info="<results>/sharegpt/{dataset}/dataset_info.json",
     log:
         "<logs>/write_sharegpt/{dataset}.log",

@@ -42,3 +42,15 @@ def owned_images(shard: Path, images: Path, column: str) -> Iterator[tuple[str, 
                     yield wanted[row], values[i].as_py() or b""
                     progress.update()
                 row += 1
+
+
+def read_image(shard: Path, row: int, column: str) -> bytes:
+    """The image bytes of one row, by reading its row group alone."""
+    file = open_shard(shard, [column])
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        if row < rows:
+            table = file.read_row_group(group, columns=[f"{column}.bytes"])
+            return bytes(table.column(0)[row].as_py()["bytes"])
+        row -= rows
+    raise IndexError(f"{shard} has no row {row}")
