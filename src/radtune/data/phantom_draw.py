@@ -114,7 +114,7 @@ def draw_patient(rng: np.random.Generator) -> Patient:
         cortex=waves(28, 0.018),
         calcified=float(rng.uniform(0.5, 1.4) * (rng.random() < 0.7)),
         holder=bool(rng.random() < 0.5),
-        pose=(rng.normal(0, 5), rng.uniform(0.94, 1.06), rng.uniform(-0.02, 0.02), rng.uniform(-0.015, 0.015)),
+        pose=(rng.normal(0, 5), rng.uniform(0.94, 1.06), rng.uniform(-0.06, 0.06), rng.uniform(-0.015, 0.015)),
         gain=rng.uniform(0.94, 1.08),
         noise=rng.uniform(6, 11),
     )
@@ -325,7 +325,8 @@ def _add_lesion(
         halo = cv2.dilate(lesion, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (spread, spread)))
         halo[inside < 128] = 0
         image = image - 42 * cv2.GaussianBlur(halo, (0, 0), 2.5).astype(np.float32) / 255 * (image > 75)
-    soft = cv2.GaussianBlur(lesion, (0, 0), float(rng.uniform(1.0, 2.2))).astype(np.float32) / 255
+    blur = float(np.clip(radius * rng.uniform(0.05, 0.1), 0.5, 2.2))
+    soft = cv2.GaussianBlur(lesion, (0, 0), blur).astype(np.float32) / 255
     if density == "isodense":
         target = 112 + float(rng.choice([-6, 6]))
     else:
