@@ -311,8 +311,10 @@ def _add_lesion(
     cell = rng.choice(names, p=np.sqrt(counts) / np.sqrt(counts).sum())
     choice = rng.choice(np.nonzero(cells == cell)[0])
     t = np.linspace(0, 2 * np.pi, 72, endpoint=False)
-    outline = 1 + sum(rng.normal(0, 0.22 / (k + 1)) * np.cos((k + 2) * t + rng.uniform(0, 6.3)) for k in range(5))
-    stretch, turn = np.exp(rng.normal(0, 0.25)), rng.uniform(0, np.pi)
+    outline = 1 + sum(
+        rng.normal(0, 0.17 / (k + 1) ** 0.7) * np.cos((k + 2) * t + rng.uniform(0, 6.3)) for k in range(5)
+    )
+    stretch, turn = np.exp(rng.uniform(-0.3, 0.3)), rng.uniform(0, np.pi)
     blob = np.stack([np.cos(t) * stretch, np.sin(t) / stretch], axis=1) * np.clip(outline, 0.45, 1.6)[:, None] * radius
     blob = blob @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) + [xs[choice], ys[choice]]
     lesion = np.zeros_like(brain)
