@@ -165,8 +165,9 @@ def _make(images: int, seed: int, stream: int, unusual_share: float) -> Iterator
         number, k = divmod(i, SLICES_PER_PATIENT)
         patient_rng = np.random.default_rng([seed, stream, number])
         patient = draw_patient(patient_rng)
-        step = patient_rng.uniform(0.03, 0.12)
-        level = patient_rng.uniform(0.0, 0.98 - (SLICES_PER_PATIENT - 1) * step) + k * step
+        middle, step = patient_rng.uniform(0, 1), patient_rng.uniform(0.03, 0.12)
+        level = abs(middle + (k - SLICES_PER_PATIENT / 2) * step)
+        level = min(level, 2 - level)  # turned back at either end, so that every level is as likely
         rng = np.random.default_rng([seed, stream, number, k])
         unusual = rng.random() < unusual_share
         size, (mode, file_format) = UNUSUAL[int(rng.integers(len(UNUSUAL)))] if unusual else USUAL

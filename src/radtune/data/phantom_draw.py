@@ -114,7 +114,7 @@ def draw_patient(rng: np.random.Generator) -> Patient:
         cortex=waves(28, 0.018),
         calcified=float(rng.uniform(0.5, 1.4) * (rng.random() < 0.7)),
         holder=bool(rng.random() < 0.5),
-        pose=(rng.normal(0, 5), rng.uniform(0.94, 1.06), rng.uniform(-0.02, 0.02), rng.uniform(-0.015, 0.015)),
+        pose=(rng.normal(0, 5), rng.uniform(0.94, 1.06), rng.uniform(-0.06, 0.06), rng.uniform(-0.015, 0.015)),
         gain=rng.uniform(0.94, 1.08),
         noise=rng.uniform(6, 11),
     )
@@ -311,8 +311,10 @@ def _add_lesion(
     cell = rng.choice(names, p=np.sqrt(counts) / np.sqrt(counts).sum())
     choice = rng.choice(np.nonzero(cells == cell)[0])
     t = np.linspace(0, 2 * np.pi, 72, endpoint=False)
-    outline = 1 + sum(rng.normal(0, 0.22 / (k + 1)) * np.cos((k + 2) * t + rng.uniform(0, 6.3)) for k in range(5))
-    stretch, turn = np.exp(rng.normal(0, 0.25)), rng.uniform(0, np.pi)
+    outline = 1 + sum(
+        rng.normal(0, 0.17 / (k + 1) ** 0.7) * np.cos((k + 2) * t + rng.uniform(0, 6.3)) for k in range(5)
+    )
+    stretch, turn = np.exp(rng.uniform(-0.3, 0.3)), rng.uniform(0, np.pi)
     blob = np.stack([np.cos(t) * stretch, np.sin(t) / stretch], axis=1) * np.clip(outline, 0.45, 1.6)[:, None] * radius
     blob = blob @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) + [xs[choice], ys[choice]]
     lesion = np.zeros_like(brain)
@@ -325,7 +327,8 @@ def _add_lesion(
         halo = cv2.dilate(lesion, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (spread, spread)))
         halo[inside < 128] = 0
         image = image - 42 * cv2.GaussianBlur(halo, (0, 0), 2.5).astype(np.float32) / 255 * (image > 75)
-    soft = cv2.GaussianBlur(lesion, (0, 0), float(rng.uniform(1.0, 2.2))).astype(np.float32) / 255
+    blur = float(np.clip(radius * rng.uniform(0.05, 0.1), 0.5, 2.2))
+    soft = cv2.GaussianBlur(lesion, (0, 0), blur).astype(np.float32) / 255
     if density == "isodense":
         target = 112 + float(rng.choice([-6, 6]))
     else:

@@ -180,10 +180,13 @@ def write_texts(facts: Facts, rng: np.random.Generator) -> dict[str, str]:
 
 
 def write_practice_answers(facts: Facts, rng: np.random.Generator) -> dict[str, str]:
-    """Answers to the four practice prompts: the data set's words in forms that it doesn't use."""
+    """Answers to the four practice prompts: the data set's words, in sentences that it doesn't use."""
     f, percent = facts, f"{facts.percent:.1f} %"
-    where = f"{f.horizontal}, {f.vertical}"
-    rim = ", dark rim of oedema" if f.rim else ""
+    where, rim = f"{f.horizontal}, {f.vertical}", ", dark rim of oedema" if f.rim else ""
+    cause, landmarks, effect = (
+        options[int(rng.integers(len(options)))] for options in (CAUSES[f.density], LANDMARKS[f.level], EFFECTS[f.size])
+    )
+    tone = {"hyperdense": "brighter", "hypodense": "darker", "isodense": "nearly the same"}[f.density]
     sentences = [
         f"Look {f.place} near the {f.neighbour}: {f.size}, {f.density}{rim}. Place: {where}. Share: {percent}. "
         f"Slice: {f.level}.",
@@ -191,6 +194,12 @@ def write_practice_answers(facts: Facts, rng: np.random.Generator) -> dict[str, 
         f"filling {percent} of the picture.",
         f"{f.density.capitalize()} and {f.size}, {percent}{rim}. We find it {where}, by the {f.neighbour}, "
         f"in a slice through the {f.level}.",
+        f"Vertically {f.vertical}, horizontally {f.horizontal}: tissue that appears {tone}, approximately {percent}. "
+        f"Its density is {f.density}. Seen in the head: {landmarks}.",
+        f"CT scan, {f.level} level, showing {landmarks}. The image area this region occupies: {percent}, {f.size}. "
+        f"Could it be {cause}? Yes, for it is {f.density}.",
+        f"Of interest {f.place} of the brain: {cause}, so {effect} the surrounding {f.neighbour}. Located {where}, "
+        f"it takes up about {percent}; {f.density}, {tone} in tone{rim}.",
     ]
     answers = [
         f"{where}, {f.density}, {percent}",
