@@ -83,11 +83,15 @@ def split_flags():
     )
 
 
-def enhance_flags(wildcards):
-    """The recipe; a clip limit of 0 stands for no CLAHE."""
-    recipe = dict(CONFIG["images"][wildcards.recipe])
+def recipe_flags(name, column):
+    """An images recipe; a clip limit of 0 stands for no CLAHE."""
+    recipe = dict(CONFIG["images"][name])
     recipe |= recipe.pop("clahe") or {"clip_limit": 0}
-    return flags(recipe | {"column": CONFIG["dataset"]["columns"]["image"]})
+    return flags(recipe | {"column": column})
+
+
+def enhance_flags(wildcards):
+    return recipe_flags(wildcards.recipe, CONFIG["dataset"]["columns"]["image"])
 
 
 def sharegpt_flags(wildcards):
@@ -95,6 +99,35 @@ def sharegpt_flags(wildcards):
     return flags(
         {"media": made_with["images"], "seed": made_with["prompts"]["seed"]}
         | made_with["answers"]
+    )
+
+
+def practice_flags(wildcards):
+    """The recipe of the first experiment that uses this tiny model."""
+    return recipe_flags(MODELS[wildcards.tiny]["images"], "image")
+
+
+def train_flags(wildcards):
+    found = EXPERIMENTS[wildcards.experiment]
+    adapter = init_adapter(wildcards)
+    validation = CONFIG["split"]["by"] == "official" or CONFIG["split"]["fractions"]["validation"] > 0
+    return flags(
+        {"settings": found["training"], "media_dir": MEDIA, "dataset": "train"}
+        | ({"eval_dataset": "validation"} if validation else {})
+        | ({"adapter": adapter} if adapter else {})
+    )
+
+
+def predict_flags(wildcards):
+    """Generation settings, and the pixel limits of training, so that both see the same image tokens."""
+    found = EXPERIMENTS[wildcards.experiment]
+    training = found["training"] or CONFIG["training"]
+    adapter = own_adapter(wildcards)
+    return flags(
+        {key: found["generation"][key] for key in ("max_new_tokens", "batch_size")}
+        | {key: training[key] for key in ("image_max_pixels", "image_min_pixels")}
+        | {"media_dir": MEDIA}
+        | ({"adapter": adapter} if adapter else {})
     )
 
 

@@ -1,1 +1,24 @@
-"""evaluate"""
+"""Scores of each experiment and of the shuffled references beside them, per tag and overall.
+
+In: predict/{experiment}/{split}.jsonl. Out: evaluate/{experiment}/{split}.json and {split}.samples.parquet.
+"""
+
+
+rule evaluate_split:
+    """Score the predictions of one experiment on one split."""
+    input:
+        "<results>/predict/{experiment}/{split}.jsonl",
+    output:
+        scores="<results>/evaluate/{experiment}/{split}.json",
+        samples="<results>/evaluate/{experiment}/{split}.samples.parquet",
+    log:
+        "<logs>/evaluate_split/{experiment}/{split}.log",
+    benchmark:
+        "<benchmarks>/evaluate_split/{experiment}/{split}.jsonl"
+    params:
+        code=digest("radtune.evaluate.score"),
+    shell:
+        "radtune evaluate"
+        " --predictions {input}"
+        " --out {output.scores}"
+        " --samples {output.samples} 2> {log}"

@@ -1,0 +1,96 @@
+"""The demo's model: a random Qwen3-VL of the real class, trained in full on practice phantoms with other words.
+
+In: the config's model.tiny. Out: tiny/{name}/ (practice data, the random model, its training), model/{name}.
+"""
+
+
+rule draw_practice:
+    """Other phantoms, asked and answered in other words than the task's."""
+    output:
+        directory("<results>/tiny/{tiny}/practice"),
+    log:
+        "<logs>/draw_practice/{tiny}.log",
+    benchmark:
+        "<benchmarks>/draw_practice/{tiny}.jsonl"
+    params:
+        code=digest("radtune.data.phantom"),
+        images=lookup(dpath="{tiny}/model/tiny/images", within=MODELS),
+        seed=lookup(dpath="{tiny}/model/tiny/seed", within=MODELS),
+    shell:
+        "radtune draw-practice --images {params.images} --seed {params.seed} --out {output} 2> {log}"
+
+
+rule enhance_practice:
+    """The practice phantoms as the task's recipe shows its images."""
+    input:
+        "<results>/tiny/{tiny}/practice",
+    output:
+        images=directory("<results>/tiny/{tiny}/images/practice"),
+        geometry="<results>/tiny/{tiny}/geometry.parquet",
+    log:
+        "<logs>/enhance_practice/{tiny}.log",
+    benchmark:
+        "<benchmarks>/enhance_practice/{tiny}.jsonl"
+    params:
+        code=digest("radtune.images.enhance"),
+        flags=practice_flags,
+    shell:
+        "radtune enhance"
+        " --shard {input}/practice.parquet"
+        " --images {input}/images.parquet"
+        " {params.flags}"
+        " --out {output.images}"
+        " --geometry {output.geometry} 2> {log}"
+
+
+rule build_tiny:
+    """A random Qwen3-VL with a tokenizer trained on the practice texts and the prompts."""
+    input:
+        practice="<results>/tiny/{tiny}/practice",
+        prompts=collect("config/prompts/{language}.yaml", language=["en", "zh"]),
+    output:
+        directory("<results>/tiny/{tiny}/random"),
+    log:
+        "<logs>/build_tiny/{tiny}.log",
+    benchmark:
+        "<benchmarks>/build_tiny/{tiny}.jsonl"
+    params:
+        code=digest("radtune.train.tiny"),
+        seed=lookup(dpath="{tiny}/model/tiny/seed", within=MODELS),
+    shell:
+        "radtune build-tiny"
+        " --corpus {input.practice}/train.json {input.prompts}"
+        " --seed {params.seed}"
+        " --out {output} > {log} 2>&1"
+
+
+rule train_tiny:
+    """Train the tiny model in full, so that it can see; it has not met the task."""
+    input:
+        model="<results>/tiny/{tiny}/random",
+        practice="<results>/tiny/{tiny}/practice",
+        images="<results>/tiny/{tiny}/images/practice",
+    output:
+        model=directory("<results>/model/{tiny}"),
+        summary="<results>/tiny/{tiny}/summary.json",
+    log:
+        "<logs>/train_tiny/{tiny}.log",
+    benchmark:
+        "<benchmarks>/train_tiny/{tiny}.jsonl"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        code=digest("radtune.train.launch"),
+        settings=lambda wildcards: json.dumps(MODELS[wildcards.tiny]["model"]["tiny"]["training"]),
+        media=subpath(input.images, parent=True),
+        out=subpath(output.summary, parent=True),
+    shell:
+        "radtune train"
+        " --settings {params.settings:q}"
+        " --model {input.model}"
+        " --dataset-dir {input.practice}"
+        " --media-dir {params.media}"
+        " --dataset practice"
+        " --weights {output.model}"
+        " --out {params.out} > {log} 2>&1"
