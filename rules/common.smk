@@ -111,8 +111,9 @@ def train_flags(wildcards):
     found = EXPERIMENTS[wildcards.experiment]
     adapter = init_adapter(wildcards)
     validation = CONFIG["split"]["by"] == "official" or CONFIG["split"]["fractions"]["validation"] > 0
+    settings = found["training"] | ({} if validation else {"eval_strategy": "no"})
     return flags(
-        {"settings": found["training"], "media_dir": MEDIA, "dataset": "train"}
+        {"settings": settings, "media_dir": MEDIA, "dataset": "train"}
         | ({"eval_dataset": "validation"} if validation else {})
         | ({"adapter": adapter} if adapter else {})
     )

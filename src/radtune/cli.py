@@ -19,6 +19,7 @@ app = App(
     help_format="plaintext",
 )
 for name, function in {
+    "write-config": "radtune.config:write_config",
     "draw-phantoms": "radtune.data.phantom:write_dataset",
     "draw-practice": "radtune.data.phantom:write_practice",
     "list-shards": "radtune.data.source:list_shards",

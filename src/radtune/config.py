@@ -17,7 +17,8 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
-from radtune.files import UserError
+from radtune.files import UserError, write_text
+from radtune.flags import Json
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
 PROMPTS = Path("config/prompts")  # of the working directory, so that a run's files name no machine's paths
@@ -45,6 +46,11 @@ def resolve(raw: Config) -> Config:
     config["experiments"] = {name: _experiment(name, value, config, schema) for name, value in given.items()}
     _check_adapters(config["experiments"])
     return config
+
+
+def write_config(config: Json, out: Path) -> None:
+    """The resolved config as YAML, for the record."""
+    write_text(out, yaml.safe_dump(config, allow_unicode=True, sort_keys=False))
 
 
 def _check(raw: Config, schema: Config) -> None:

@@ -13,6 +13,7 @@ from radtune.images.read import Pixels
 
 MIN_GREEN = 90  # how far G stands above R and B on the line
 LINE = 3  # px, the width of the drawn line
+BLEED = 2  # px, how far JPEG smears it in brightness
 
 
 def _mask(pixels: Pixels, threshold: int) -> Pixels:
@@ -42,8 +43,13 @@ def find_box(pixels: Pixels) -> tuple[int, int, int, int] | None:
 
 
 def inpaint(pixels: Pixels) -> Pixels:
-    """The picture without the rectangle: its pixels, and the colour that JPEG bled around them, filled from outside."""
-    if find_box(pixels) is None:
+    """The picture without the rectangle: its lines, and the ringing that JPEG left beside them, filled from around."""
+    box = find_box(pixels)
+    if box is None:
         return pixels
-    mask = cv2.dilate(_mask(pixels, MIN_GREEN // 6), np.ones((LINE, LINE), np.uint8))
+    x1, y1, x2, y2 = box
+    mask = np.zeros(pixels.shape[:2], np.uint8)
+    mask[max(0, y1 - BLEED) : y2 + BLEED + 1, max(0, x1 - BLEED) : x2 + BLEED + 1] = 1
+    inner = LINE + BLEED
+    mask[y1 + inner : max(y1 + inner, y2 - inner + 1), x1 + inner : max(x1 + inner, x2 - inner + 1)] = 0
     return np.asarray(cv2.inpaint(pixels, mask, LINE, cv2.INPAINT_TELEA), np.uint8)

@@ -1,0 +1,31 @@
+"""What each target name stands for; `snakemake -- NAME` stops there."""
+
+
+rule prepare:
+    input:
+        SHAREGPT,
+
+
+rule preview:
+    input:
+        collect("<results>/preview/{dataset}.html", dataset=DATASETS),
+
+
+rule train:
+    input:
+        ADAPTERS,
+
+
+rule predict:
+    input:
+        collect("<results>/predict/{of}.jsonl", of=PREDICTIONS),
+
+
+rule evaluate:
+    input:
+        collect("<results>/evaluate/{of}.json", of=PREDICTIONS),
+
+
+rule report:
+    input:
+        "<results>/report/index.html",

@@ -1,0 +1,25 @@
+"""What tests share: small phantom shards, and where the real slices are, if they are."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from radtune.data.phantom import write_dataset
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 24 drawn images in the data set's shape, defects among them."""
+    folder = tmp_path_factory.mktemp("data") / "phantoms"
+    write_dataset(folder, 24, 3, 2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with real slices and their writer; tests on them are skipped where RADTUNE_REAL_DATA names none."""
+    folder = os.environ.get("RADTUNE_REAL_DATA")
+    if not folder:
+        pytest.skip("RADTUNE_REAL_DATA names no folder with real slices")
+    return Path(folder)

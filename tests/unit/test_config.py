@@ -1,0 +1,103 @@
+"""Configs are checked before anything runs, and every problem is one sentence that names the key."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from radtune.config import SCHEMA, resolve
+from radtune.files import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def load(name: str) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "config" / name).read_text())
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "reference.yaml", "demo.yaml"])
+def test_each_shipped_config_is_valid_and_has_the_untuned_base(name: str) -> None:
+    config = resolve(load(name))
+    assert config["experiments"]["base"]["training"] is None
+    assert any(experiment["training"] for experiment in config["experiments"].values())
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"dataset": {"sorce": "local"}}, "dataset.sorce is no known key; did you mean source?"),
+        ({"trainning": {}}, "trainning is no known key; did you mean training?"),
+        ({"images": {"enhanced": {"clahe": {"clip": 2}}}}, "clahe.clip is no known key; did you mean clip_limit?"),
+        ({"experiments": {"lora": {"trainin": {}}}}, "lora.trainin is no known key; did you mean training?"),
+        ({"split": {"by": "patient"}}, "split.by is 'patient', not one of group, official."),
+        ({"images": {"enhanced": {"size": 450}}}, "images.enhanced.size: 450 is not a multiple of 32."),
+        ({"training": {"num_train_epochs": "three"}}, "training.num_train_epochs: 'three' is not of type 'number'."),
+        ({"split": {"fractions": {"train": 0.5}}}, "split.fractions sum to 0.6, not 1."),
+        ({"dataset": {"source": "local"}}, "dataset.path is missing"),
+        ({"dataset": {"source": "local", "path": "no/where"}}, "dataset.path no/where is no folder."),
+        ({"model": {"source": "local", "path": "no/model"}}, "model.path no/model is no folder."),
+        ({"prompts": {"file": "no.yaml"}}, "prompts.file no.yaml is no file."),
+        ({"experiments": {"lora": {"images": "enhancd"}}}, "experiments.lora.images enhancd is no recipe under images"),
+        ({"experiments": {"a": {}, "b": {"init_adapter": "aa"}}}, "aa is no trained experiment; did you mean a?"),
+        ({"experiments": {"a": {"init_adapter": "base"}}}, "a.init_adapter base is no trained experiment"),
+        ({"experiments": {"a": {"init_adapter": "b"}, "b": {"init_adapter": "a"}}}, "closes a circle: a -> b -> a."),
+        ({"experiments": {"base": {"training": {"seed": 1}}}}, "experiments.base is the untuned model"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_sentence(config: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        resolve(config)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_experiment_overrides_only_what_it_names() -> None:
+    config = resolve({"experiments": {"a": {}, "b": {"training": {"learning_rate": 1e-3, "my_new_option": 7}}}})
+    a, b = config["experiments"]["a"], config["experiments"]["b"]
+    assert b["training"] == a["training"] | {"learning_rate": 1e-3, "my_new_option": 7}
+    assert a["dataset"] == b["dataset"]
+    assert a["model_name"] == b["model_name"]
+
+
+def test_experiments_share_a_dataset_only_where_nothing_in_it_differs() -> None:
+    given = {"same": {"generation": {"batch_size": 2}}, "english": {"prompts": {"language": "en"}}}
+    given |= {"florence": {"answers": {"box": "florence"}}, "plain": {"images": "plain"}}
+    config = resolve({"images": {"enhanced": {}, "plain": {"clahe": None}}, "experiments": given})
+    datasets = {name: experiment["dataset"] for name, experiment in config["experiments"].items()}
+    assert datasets["same"] == datasets["base"]
+    assert len(set(datasets.values())) == 4
+    assert config["images"]["plain"]["clahe"] is None
+
+
+def reference_table() -> str:
+    """The table of keys as config/README.md must hold it."""
+    schema = yaml.safe_load(SCHEMA.read_text())
+    rows = ["| key | default | meaning |", "|---|---|---|"]
+
+    def walk(part: dict[str, Any], path: str) -> None:
+        part = schema["$defs"][part["$ref"].split("/")[-1]] | part if "$ref" in part else part
+        children = part.get("properties", {})
+        if path:
+            default = "" if children or "default" not in part else f"`{json.dumps(part['default'])}`"
+            values = f" One of {', '.join(part['enum'])}." if "enum" in part else ""
+            rows.append(f"| `{path}` | {default} | {part['description']}{values} |")
+        for key, child in children.items():
+            if not path.startswith("experiments.") or "description" in child:  # overrides are described where they are
+                walk(child, f"{path}.{key}" if path else key)
+        if isinstance(part.get("additionalProperties"), dict):
+            walk({"description": "Named as you like."} | part["additionalProperties"], f"{path}.NAME")
+
+    walk(schema, "")
+    return "\n".join(rows)
+
+
+def test_every_key_is_described_in_the_readme() -> None:
+    table = reference_table()
+    assert table in (ROOT / "config" / "README.md").read_text(), f"config/README.md needs this table:\n{table}"

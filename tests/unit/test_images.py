@@ -1,0 +1,150 @@
+"""Image bytes to the picture that the model sees."""
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image, ImageDraw
+
+from radtune.images import overlay, read
+from radtune.images.enhance import enhance, letterbox
+from radtune.images.scan import scan
+from radtune.reasons import Reason, Unusable
+
+
+def encode(image: Image.Image, format: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **({"quality": 92} if format == "JPEG" else {}))
+    return buffer.getvalue()
+
+
+def textured(width: int = 300, height: int = 200) -> Image.Image:
+    noise = np.random.default_rng(0).integers(0, 160, (height // 10, width // 10), np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "CMYK", "LA", "1"])
+def test_every_mode_becomes_the_same_picture(mode: str) -> None:
+    image = textured().convert(mode)
+    pixels = read.rgb(read.open_image(encode(image, "TIFF" if mode == "CMYK" else "PNG")))
+    assert pixels.shape == (200, 300, 3)
+    assert np.abs(pixels.astype(int) - np.asarray(image.convert("RGB")).astype(int)).mean() < 1
+
+
+def test_sixteen_bits_are_scaled_not_clipped() -> None:
+    ramp = np.linspace(0, 4095, 300 * 200).reshape(200, 300).astype(np.uint16)
+    grey = read.rgb(read.open_image(encode(Image.fromarray(ramp))))[..., 0]
+    assert (grey.min(), grey.max()) == (0, 255)
+    assert len(np.unique(grey)) == 256
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", Reason.IMAGE_MISSING),
+        (b"GIF89a but no", Reason.IMAGE_UNREADABLE),
+        (encode(textured(), "JPEG")[:2000], Reason.IMAGE_UNREADABLE),
+        (encode(Image.new("L", (1, 1))), Reason.IMAGE_TOO_SMALL),
+        (encode(Image.new("1", (20000, 20000))), Reason.IMAGE_TOO_LARGE),
+    ],
+)
+def test_a_picture_is_read_in_full_or_not_at_all(data: bytes, reason: Reason) -> None:
+    with pytest.raises(Unusable) as caught:
+        read.rgb(read.open_image(data))
+    assert caught.value.reason == reason
+
+
+def test_the_letterbox_keeps_the_aspect_and_pads_with_black() -> None:
+    picture, place = letterbox(np.full((100, 400), 200, np.uint8), 224)
+    assert (place["new_width"], place["new_height"], place["left"], place["top"]) == (224, 56, 0, 84)
+    assert (picture[84:140] == 200).all()
+    assert picture[:84].max() == picture[140:].max() == 0
+
+
+def boxed(box: tuple[int, int, int, int], quality: int = 92) -> Image.Image:
+    image = textured(512, 384).convert("RGB")
+    ImageDraw.Draw(image).rectangle(box, outline=(20, 240, 20), width=3)
+    return Image.open(io.BytesIO(encode(image, "JPEG"))) if quality else image
+
+
+@pytest.mark.parametrize("box", [(100, 120, 200, 220), (5, 5, 30, 300), (60, 40, 500, 60)])
+def test_the_burned_in_box_is_found_within_a_pixel(box: tuple[int, int, int, int]) -> None:
+    found = overlay.find_box(np.asarray(boxed(box).convert("RGB")))
+    assert found is not None
+    assert max(abs(a - b) for a, b in zip(found, box, strict=True)) <= 1
+
+
+def test_a_picture_without_a_box_has_none() -> None:
+    assert overlay.find_box(np.asarray(textured().convert("RGB"))) is None
+    spot = np.zeros((200, 200, 3), np.uint8)
+    spot[90:110, 90:110, 1] = 255  # green, yet no outline's shape is asked of a blot this small
+    assert overlay.inpaint(np.asarray(textured().convert("RGB"))).shape == (200, 300, 3)
+
+
+def test_inpainting_leaves_no_line() -> None:
+    clean = np.asarray(textured(512, 384)).astype(int)
+    drawn = np.asarray(boxed((100, 120, 200, 220)).convert("RGB"))
+    grey, mended = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (drawn, overlay.inpaint(drawn)))
+    line = np.zeros(clean.shape, bool)
+    line[120:221, 100:201] = True
+    line[123:218, 103:198] = False
+    before, after = (np.abs(picture - clean)[line].mean() for picture in (grey, mended))
+    assert after < before / 4
+    assert np.abs(mended - clean)[~line].mean() < 1
+    assert overlay.find_box(overlay.inpaint(drawn)) is None
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> tuple[Path, Path]:
+    """A shard of four rows, three images, one of them broken; and who owns what."""
+    good, broken = encode(boxed((100, 120, 200, 220)), "JPEG"), encode(textured(), "JPEG")[:1500]
+    rows = [{"image": {"bytes": data, "path": None}} for data in (good, good, broken, encode(textured(64, 128)))]
+    file, images = tmp_path / "s.parquet", tmp_path / "images.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), file, row_group_size=2)
+    pq.write_table(pa.table({"shard": ["s", "s", "s", "t"], "row": [0, 2, 3, 0], "image_sha256": list("abcd")}), images)
+    return file, images
+
+
+def test_the_enhanced_image_is_what_is_saved(shard: tuple[Path, Path], tmp_path: Path) -> None:
+    out, geometry = tmp_path / "out", tmp_path / "geometry.parquet"
+    enhance(*shard, out, geometry, size=224, clip_limit=2.0, quality=95)
+    assert sorted(path.name for path in out.iterdir()) == ["a.jpg", "c.jpg"]
+    saved = cv2.imread(str(out / "a.jpg"), cv2.IMREAD_UNCHANGED)
+    grey = cv2.cvtColor(np.asarray(boxed((100, 120, 200, 220)).convert("RGB")), cv2.COLOR_RGB2GRAY)
+    expected = letterbox(cv2.createCLAHE(2.0, (8, 8)).apply(grey), 224)[0].astype(int)
+    original = letterbox(grey, 224)[0].astype(int)
+    assert saved.shape == (224, 224)
+    assert np.abs(saved - expected).mean() < 1.5  # JPEG
+    assert np.abs(saved - original).mean() > 4 * np.abs(saved - expected).mean()
+    rows = pq.read_table(geometry).to_pylist()
+    assert [(row["image_sha256"], row["width"], row["height"], row["top"]) for row in rows] == [
+        ("a", 512, 384, 28),
+        ("c", 64, 128, 0),
+    ]
+
+
+def test_outputs_are_the_same_bytes_each_time(shard: tuple[Path, Path], tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        enhance(*shard, tmp_path / name, tmp_path / f"{name}.parquet", size=224, clip_limit=2.0)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+
+
+def test_png_is_lossless_and_no_clahe_means_none(shard: tuple[Path, Path], tmp_path: Path) -> None:
+    enhance(*shard, tmp_path / "out", tmp_path / "g.parquet", size=128, format="png")
+    saved = np.asarray(Image.open(tmp_path / "out" / "c.png"))
+    assert (saved == letterbox(np.asarray(textured(64, 128)), 128)[0]).all()
+
+
+def test_a_scan_says_what_each_image_is(shard: tuple[Path, Path], tmp_path: Path) -> None:
+    scan(*shard, tmp_path / "scan.parquet")
+    a, b, c = pq.read_table(tmp_path / "scan.parquet").to_pylist()
+    assert (a["width"], a["height"], a["mode"], a["reason"]) == (512, 384, "RGB", None)
+    assert max(abs(x - y) for x, y in zip(a["box"], (100, 120, 200, 220), strict=True)) <= 1
+    assert b["reason"] == "image_unreadable"
+    assert (c["mode"], c["box"]) == ("L", None)

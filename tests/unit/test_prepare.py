@@ -1,0 +1,161 @@
+"""The data stages one after the other, without a workflow: every row accounted for, nothing leaks."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from radtune.data.index import index, merge_index
+from radtune.data.sharegpt import read_prompts, write_sharegpt
+from radtune.data.source import fetch_shard, list_shards
+from radtune.data.split import split
+from radtune.files import UserError, read_json, read_jsonl
+from radtune.images.enhance import enhance
+from radtune.images.scan import scan
+
+COLUMNS = {key: key for key in ("id", "image", "question", "text")}
+PROMPTS = Path(__file__).parents[2] / "config" / "prompts"
+
+
+def prepare(source: Path, out: Path, *, by: str = "group", quarantine_share: float = 0.2) -> Path:
+    list_shards(out / "shards.json", "local", source)
+    listing = read_json(out / "shards.json")["shards"]
+    for shard in listing:
+        fetch_shard(shard["origin"], out / "shards" / f"{shard['name']}.parquet", "local")
+        index(
+            out / "shards" / f"{shard['name']}.parquet",
+            shard["split"],
+            out / "index" / f"{shard['name']}.parquet",
+            COLUMNS,
+        )
+    parts = [out / "index" / f"{shard['name']}.parquet" for shard in listing]
+    merge_index(parts, out / "shards.json", out / "images.parquet", out / "manifest.json")
+    for shard in listing:
+        name = f"{shard['name']}.parquet"
+        scan(out / "shards" / name, out / "images.parquet", out / "scan" / name)
+        enhance(
+            out / "shards" / name,
+            out / "images.parquet",
+            out / "images" / shard["name"],
+            out / "geometry" / name,
+            size=224,
+        )
+    split(
+        parts,
+        [out / "scan" / part.name for part in parts],
+        by=by,
+        fractions={"train": 0.8, "validation": 0.1, "test": 0.1},
+        seed=0,
+        quarantine_share=quarantine_share,
+        samples=out / "samples.parquet",
+        quarantine=out / "quarantine.jsonl",
+        leakage_out=out / "leakage.json",
+    )
+    geometry = [out / "geometry" / part.name for part in parts]
+    write_sharegpt(
+        out / "samples.parquet", geometry, PROMPTS / "en.yaml", out / "sharegpt",
+        media="images", record="json", box="qwen3vl", seed=0,
+    )  # fmt: skip
+    return out
+
+
+@pytest.fixture(scope="module")
+def prepared(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare(phantoms, tmp_path_factory.mktemp("prepared"))
+
+
+def test_kept_and_quarantined_are_all_rows(prepared: Path, phantoms: Path) -> None:
+    rows = sum(pq.read_metadata(path).num_rows for path in phantoms.glob("*.parquet"))
+    samples = pq.read_table(prepared / "samples.parquet").to_pylist()
+    status = Counter(row["status"] for row in samples)
+    assert status.total() == rows == sum(shard["rows"] for shard in read_json(prepared / "manifest.json")["shards"])
+    assert len(read_jsonl(prepared / "quarantine.jsonl")) == status["quarantined"]
+    assert status["kept"] == 24 * 6
+
+
+def test_every_defect_ends_in_quarantine_with_a_reason(prepared: Path, phantoms: Path) -> None:
+    defects = {row["id"]: row["defect"] for row in read_jsonl(phantoms / "truth.jsonl") if row.get("defect")}
+    lost = {row["id"]: row["reason"] for row in read_jsonl(prepared / "quarantine.jsonl")}
+    assert set(lost) == set(defects)
+    assert all(lost.values())
+
+
+def test_each_unique_image_is_enhanced_once(prepared: Path) -> None:
+    kept = [row for row in pq.read_table(prepared / "samples.parquet").to_pylist() if row["status"] == "kept"]
+    files = [path.stem for path in (prepared / "images").rglob("*.jpg")]
+    assert len(files) == len(set(files)) == 24
+    assert set(files) == {row["image_sha256"] for row in kept}
+
+
+def test_the_split_leaks_nothing_that_was_delivered_leaking(prepared: Path) -> None:
+    leakage = read_json(prepared / "leakage.json")
+    assert leakage["as_delivered"]["images"]["test_in_train"] > 0
+    assert leakage["after"]["images"]["test_in_train"] == leakage["after"]["groups"]["validation_in_train"] == 0
+
+
+def test_the_official_split_stays_possible_and_says_what_leaks(phantoms: Path, tmp_path: Path) -> None:
+    leakage = read_json(prepare(phantoms, tmp_path, by="official") / "leakage.json")
+    assert leakage["after"] == leakage["as_delivered"]
+
+
+def test_sharegpt_is_what_the_trainer_loads(prepared: Path) -> None:
+    info = read_json(prepared / "sharegpt" / "dataset_info.json")
+    wordings = read_prompts(PROMPTS / "en.yaml")
+    keys = set()
+    for name, part in info.items():
+        assert part["columns"] == {"messages": "messages", "images": "images"}
+        for entry in read_json(prepared / "sharegpt" / part["file_name"]):
+            user, assistant = entry["messages"]
+            assert (user["role"], assistant["role"]) == ("user", "assistant")
+            assert user["content"].removeprefix("<image>") in wordings[entry["tag"]]
+            assert assistant["content"].strip()
+            assert (prepared / entry["images"][0]).is_file()
+            keys.add((name, entry["id"], entry["tag"]))
+    assert len(keys) == 24 * 6
+
+
+def test_boxes_agree_with_the_burned_in_rectangle(prepared: Path) -> None:
+    """The answer's box, moved with the letterbox, lies where the rectangle was found in the pixels."""
+    places = {}
+    for path in (prepared / "geometry").glob("*.parquet"):
+        places |= {row["image_sha256"]: row for row in pq.read_table(path).to_pylist()}
+    found = {row["id"]: row for row in pq.read_table(prepared / "samples.parquet").to_pylist() if row["box"]}
+    checked = 0
+    for path in (prepared / "sharegpt").glob("t*.json"):
+        for entry in read_json(path):
+            if entry["tag"] == "DETECT_REGION_LOC" and entry["id"] in found:
+                row = found[entry["id"]]
+                place = places[row["image_sha256"]]
+                box = json.loads(entry["messages"][1]["content"])[0]["bbox_2d"]
+                for value, pixel, axis in zip(box, row["box"], ("width", "height") * 2, strict=True):
+                    offset = place["left"] if axis == "width" else place["top"]
+                    moved = pixel * place[f"new_{axis}"] / place[axis] + offset
+                    assert abs(value * 224 / 1000 - moved) < 2
+                checked += 1
+    assert checked > 15
+
+
+def test_too_much_quarantine_stops_the_run_and_keeps_the_list(phantoms: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"rows cannot be used \(.*limits.quarantine_share 0.01"):
+        prepare(phantoms, tmp_path, quarantine_share=0.01)
+    assert not (tmp_path / "samples.parquet").exists()
+    assert read_jsonl(tmp_path / "quarantine.refused.jsonl")
+
+
+def test_a_missing_column_is_named(phantoms: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has no column 'answer' \(it has id, image, question, text\)"):
+        index(phantoms / "test-00000-of-00001.parquet", "test", tmp_path / "x.parquet", COLUMNS | {"text": "answer"})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_shards_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no \.parquet file"):
+        list_shards(tmp_path / "shards.json", "local", tmp_path)
+
+
+def test_prompts_need_every_tag(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("CAPTION: [one]\n")
+    with pytest.raises(UserError, match="CAPTION_DETAILS needs a list"):
+        read_prompts(tmp_path / "p.yaml")
