@@ -1,0 +1,201 @@
+"""Run LLaMA-Factory on a rendered train.yaml, resume where it was interrupted, and collect what later stages read.
+
+    radtune train --settings settings.json --model base/ --dataset-dir sharegpt/ --dataset train --out train/lora/
+
+The run itself lives in `out`/run-<digest>/ beside the collected outputs: Snakemake deletes declared outputs before a
+job, and the checkpoints must outlive that. Changed inputs change the digest, so an old run is never resumed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from radtune import files
+from radtune.digest import digest
+from radtune.train import llamafactory
+
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "DISABLE_VERSION_CHECK": "1",  # the versions are pinned and tested; the check only warns
+    "PYTHONUNBUFFERED": "1",
+}
+ERROR = re.compile(r"^(?:\[rank\d+\]:\s*)?(?:[\w.]*\.)?(\w*(?:Error|Exception|Interrupt)): ?(.*)$")
+WRAPPERS = ("ChildFailedError", "CalledProcessError")  # torchrun's, which hide the reason
+RUN_ONLY = ["checkpoint-*", "cache", "lock", "*_results.json", "trainer_*", "training_args.bin", "*.png", "README.md"]
+
+
+def train(
+    settings: dict[str, Any],
+    *,
+    model: Path,
+    adapter: Path | None,
+    dataset_dir: Path,
+    media_dir: Path,
+    dataset: str,
+    eval_dataset: str | None,
+    out: Path,
+    weights: Path,
+) -> None:
+    """Train as `settings` say (LLaMA-Factory's arguments) and write the results.
+
+    Into `out`: train.yaml, trainer_log.jsonl (train and eval loss by step), loss.png and summary.json. Into `weights`:
+    the adapter or, for finetuning_type full, the whole model with tokenizer and processor. `adapter` is one to go on
+    training. Rerun after an interruption, it goes on from the last whole checkpoint; a finished run is collected again.
+    """
+    places: dict[str, Any] = {
+        "model": model,
+        "adapter": adapter,
+        "dataset_dir": dataset_dir,
+        "media_dir": media_dir,
+        "dataset": dataset,
+        "eval_dataset": eval_dataset,
+    }
+    llamafactory.render(settings, **places, output_dir=out)  # a wrong setting is told before anything is read
+    run_dir = out / f"run-{_digest(settings, **places)}"
+    text = llamafactory.render(settings, **places, output_dir=run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    files.write_text(out / "train.yaml", text)
+    with (run_dir / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # the trainer holds the lock too, and outlives a killed workflow
+            print(f"{run_dir}: waiting for a trainer that is still at work here.", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _finished(run_dir):
+            _remove_broken_checkpoints(run_dir)
+            _run(out / "train.yaml", run_dir, lock.fileno())
+        _collect(run_dir, out, weights, full=settings.get("finetuning_type") == "full")
+    shutil.rmtree(run_dir / "cache", ignore_errors=True)
+    for old in out.glob("run-*"):
+        if old != run_dir:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _digest(
+    settings: dict[str, Any],
+    *,
+    model: Path,
+    adapter: Path | None,
+    dataset_dir: Path,
+    media_dir: Path,
+    dataset: str,
+    eval_dataset: str | None,
+) -> str:
+    """Of the settings, the records, their images, the model's files and the adapter's."""
+    info = files.read_json(dataset_dir / "dataset_info.json")
+    names = [name.strip() for name in f"{dataset},{eval_dataset or ''}".split(",") if name.strip()]
+    for name in names:
+        if name not in info:
+            raise files.UserError(f"{dataset_dir / 'dataset_info.json'}: has no data set named {name!r}.")
+    records = [dataset_dir / info[name]["file_name"] for name in names]
+    images = {image for path in records for record in files.read_json(path) for image in record["images"]}
+    missing = sorted(image for image in images if not (media_dir / image).is_file())
+    if missing:
+        raise files.UserError(f"{media_dir / missing[0]}: no such image ({len(missing)} of {len(images)} are missing).")
+    inputs = [*records, *(media_dir / image for image in sorted(images)), model, *([adapter] if adapter else [])]
+    return digest([settings, {name: info[name] for name in names}], inputs)
+
+
+def _finished(run_dir: Path) -> bool:
+    """LLaMA-Factory writes the final weights and then, in the folder itself, the trainer's state."""
+    return _is_json(run_dir / "trainer_state.json")
+
+
+def _remove_broken_checkpoints(run_dir: Path) -> None:
+    """Delete half-written checkpoints: the trainer takes the newest, whole or not, and would die of it."""
+    for checkpoint in run_dir.glob("checkpoint-*"):
+        whole = (
+            _is_json(checkpoint / "trainer_state.json")  # written last
+            and (checkpoint / "optimizer.pt").is_file()
+            and (checkpoint / "scheduler.pt").is_file()
+            and any(checkpoint.glob("*.safetensors"))
+        ) or any(checkpoint.glob("global_step*"))  # DeepSpeed keeps its own
+        if not whole:
+            print(f"{checkpoint}: half written, removed.", file=sys.stderr, flush=True)
+            shutil.rmtree(checkpoint)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        files.read_json(path)
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def _run(train_yaml: Path, run_dir: Path, lock: int) -> None:
+    """Run the trainer, its output on stderr; `lock` is held as long as it lives. Its error becomes a UserError."""
+    environment = {
+        **os.environ,
+        **OFFLINE,
+        "HF_DATASETS_CACHE": str((run_dir / "cache").absolute()),  # not the home folder
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # torchrun, with several devices
+    }
+    command = [sys.executable, "-m", "llamafactory.cli", "train", str(train_yaml)]
+    tail = b""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, pass_fds=[lock]
+    ) as process:
+        assert process.stdout
+        while chunk := os.read(process.stdout.fileno(), 65536):  # not by line: progress bars have no line ends
+            os.write(sys.stderr.fileno(), chunk)
+            tail = (tail + chunk)[-262144:]
+    if process.returncode:
+        raise files.UserError(
+            f"{train_yaml}: LLaMA-Factory failed: {_reason(tail.decode(errors='replace'), process.returncode)}"
+        )
+
+
+def _reason(log: str, code: int) -> str:
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = " (often: out of memory)" if name == "SIGKILL" else ""
+        return f"killed by {name}{hint}."
+    for line in reversed(log.splitlines()):
+        match = ERROR.match(line.strip())
+        if match and match[1] not in WRAPPERS:
+            return match[2] or match[1]
+    return f"exit status {code}, see its log."
+
+
+def _collect(run_dir: Path, out: Path, weights: Path, *, full: bool) -> None:
+    with files.replacing(weights) as temporary:
+        if full:
+            shutil.copytree(run_dir, temporary, ignore=shutil.ignore_patterns(*RUN_ONLY))
+        else:
+            temporary.mkdir()
+            for name in ("adapter_model.safetensors", "adapter_config.json"):
+                shutil.copy(run_dir / name, temporary / name)
+    log = llamafactory.read_log(run_dir)
+    files.write_jsonl(out / "trainer_log.jsonl", log)
+    files.write_json(out / "summary.json", llamafactory.summary(run_dir))
+    _draw(log, out / "loss.png")
+
+
+def _draw(log: list[dict[str, Any]], path: Path) -> None:
+    """Train and eval loss (nats a token) over the steps."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for key, label, style in (("loss", "training", "-"), ("eval_loss", "evaluation", "o-")):
+        points = [(row["step"], row[key]) for row in log if key in row]
+        if points:
+            axes.plot(*zip(*points, strict=True), style, markersize=4, label=label)
+    axes.set(xlabel="step", ylabel="loss (nats per token)", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend()
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
