@@ -25,11 +25,11 @@ IMAGE = "<image>"  # LLaMA-Factory's placeholder
 
 def predict(
     model: Path,
-    adapter: Path | None,
     sharegpt: Path,
     media_dir: Path,
     out: Path,
     *,
+    adapter: Path | None = None,
     max_new_tokens: int,
     batch_size: int,
     image_max_pixels: int,

@@ -1,6 +1,6 @@
 """Run LLaMA-Factory on a rendered train.yaml, resume where it was interrupted, and collect what later stages read.
 
-    radtune train --settings settings.json --model base/ --dataset-dir sharegpt/ --dataset train --out train/lora/
+    radtune train --settings '{"stage": "sft"}' --model base/ --dataset-dir d/ --dataset train --out train/lora/
 
 The run itself lives in `out`/run-<digest>/ beside the collected outputs: Snakemake deletes declared outputs before a
 job, and the checkpoints must outlive that. Changed inputs change the digest, so an old run is never resumed.
@@ -21,6 +21,7 @@ from typing import Any
 
 from radtune import files
 from radtune.digest import digest
+from radtune.flags import Json
 from radtune.train import llamafactory
 
 OFFLINE = {
@@ -36,14 +37,14 @@ RUN_ONLY = ["checkpoint-*", "cache", "lock", "*_results.json", "trainer_*", "tra
 
 
 def train(
-    settings: dict[str, Any],
+    settings: Json,
     *,
     model: Path,
-    adapter: Path | None,
+    adapter: Path | None = None,
     dataset_dir: Path,
     media_dir: Path,
     dataset: str,
-    eval_dataset: str | None,
+    eval_dataset: str | None = None,
     out: Path,
     weights: Path,
 ) -> None:
