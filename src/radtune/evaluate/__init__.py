@@ -1,0 +1,1 @@
+"""Scores of predictions against references, each beside the score of a floor that knows nothing of the image."""

@@ -1,0 +1,132 @@
+"""Each text metric equals the package it is named after, on English, Chinese and awkward pairs."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from radtune.evaluate import text
+
+PAIRS = [
+    ("The lesion is located left-center, covering 1.3% of the area.", "The lesion is located right, covering 1.3%."),
+    ("A CT scan of the brain. Is it normal? Yes!", "A CT scan of the brain shows hyperdense areas; is it abnormal?"),
+    ("左侧基底节区高密度影。占位效应明显！建议复查。", "右侧基底节区见高密度影。建议结合临床。"),
+    ("identical answer", "identical answer"),
+    ("short", "a much longer reference than the prediction, by far"),
+    ("a much longer prediction than the reference, by far", "short"),
+    ("one\ntwo  three\r\n\tfour", "one two\nthree four\n"),
+    ("xyz", "0123456789"),
+    ("", "an empty prediction"),
+    (" \n", "a blank prediction"),
+    ("... ……", "。？"),
+    ("x", "x"),
+    ("CT 提示：left-center 区 hyperdense 影", "CT 提示：right 区 hypodense 影"),
+]
+
+
+@pytest.mark.parametrize(("prediction", "reference"), PAIRS)
+def test_llamafactory_metric_equals_its_own_functions_to_the_last_digit(prediction: str, reference: str) -> None:
+    """The body of ComputeSimilarity.__call__ (llamafactory 0.9.5), with the functions it calls."""
+    import jieba
+    from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+    from rouge_chinese import Rouge
+
+    hypothesis, label = list(jieba.cut(prediction)), list(jieba.cut(reference))
+    if len(" ".join(hypothesis).split()) == 0 or len(" ".join(label).split()) == 0:
+        result = {"rouge-1": {"f": 0.0}, "rouge-2": {"f": 0.0}, "rouge-l": {"f": 0.0}}
+    else:
+        result = Rouge().get_scores(" ".join(hypothesis), " ".join(label))[0]
+    bleu = sentence_bleu([list(reference)], list(prediction), smoothing_function=SmoothingFunction().method3)
+    expected = {
+        f"llamafactory_{name.replace('-', '_')}": round(score["f"] * 100, 4) for name, score in result.items()
+    } | {"llamafactory_bleu_4": round(bleu * 100, 4)}
+    assert text.llamafactory(prediction, reference) == expected
+
+
+@pytest.mark.slow
+def test_llamafactory_metric_equals_its_class() -> None:
+    """LLaMA-Factory's ComputeSimilarity itself, on code points for tokens."""
+    from llamafactory.train.sft.metric import ComputeSimilarity
+
+    class CodePoints:
+        pad_token_id = 0
+
+        def batch_decode(self, rows: np.ndarray, skip_special_tokens: bool) -> list[str]:
+            return ["".join(chr(c) for c in row if c) for row in rows]
+
+    def encode(texts: list[str]) -> np.ndarray:
+        rows = np.full((len(texts), max(map(len, texts))), -100)
+        for row, string in zip(rows, texts, strict=True):
+            row[: len(string)] = [ord(c) for c in string]
+        return rows
+
+    predictions, references = (list(texts) for texts in zip(*PAIRS, strict=True))
+    theirs = ComputeSimilarity(CodePoints())(
+        SimpleNamespace(predictions=encode(predictions), label_ids=encode(references))
+    )
+    ours = [text.llamafactory(*pair) for pair in PAIRS]
+    assert {
+        name: float(np.mean([s[f"llamafactory_{name.replace('-', '_')}"] for s in ours])) for name in theirs
+    } == theirs
+
+
+@pytest.mark.parametrize(("prediction", "reference"), [p for p in PAIRS if "左" not in p[0] and "区" not in p[0]])
+def test_rouge_equals_rouge_score_with_its_stemmer(prediction: str, reference: str) -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    theirs = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True).score(reference, prediction)
+    assert text.rouge(prediction, reference) == pytest.approx(
+        {
+            name: 100 * theirs[key].fmeasure
+            for name, key in (("rouge_1", "rouge1"), ("rouge_2", "rouge2"), ("rouge_l", "rougeL"))
+        }
+    )
+
+
+def test_rouge_of_chinese_counts_characters() -> None:
+    # 4 of 5 characters in common, in order, and 3 of 4 bigrams: 侧高 高密 密影.
+    scores = text.rouge("左侧高密影", "右侧高密影")
+    assert scores == pytest.approx({"rouge_1": 80.0, "rouge_2": 75.0, "rouge_l": 80.0})
+
+
+def test_corpus_bleu_equals_sacrebleu() -> None:
+    import sacrebleu
+
+    for chinese, tokenize in ((False, "13a"), (True, "zh")):
+        predictions, references = (list(texts) for texts in zip(*PAIRS, strict=True))
+        counts = np.sum([text.bleu_counts(*pair, chinese) for pair in PAIRS], axis=0)
+        theirs = sacrebleu.corpus_bleu(predictions, [references], tokenize=tokenize).score
+        assert text.corpus_bleu(counts) == pytest.approx(theirs, abs=1e-12)
+        assert f"tok:{tokenize}" in text.bleu_signature(chinese)
+
+
+def test_exact_match_ignores_white_space_only() -> None:
+    assert text.exact_match(" a  b\n", "a b") == 100
+    assert text.exact_match("a  B", "a b") == 0
+    assert text.exact_match("", "") == 0
+
+
+def test_empty_prediction_scores_zero_everywhere() -> None:
+    assert set(text.scores("", "a reference").values()) == {0.0}
+    assert set(text.scores("same words", "same words").values()) == {100.0}
+
+
+def test_lcs_length() -> None:
+    assert text.lcs_length("ABCBDAB", "BDCABA") == 4
+    assert text.lcs_length("", "abc") == text.lcs_length("abc", "") == 0
+    assert text.lcs_length("x" * 500, "x" * 300) == 300
+
+
+def test_language_is_decided_by_the_references() -> None:
+    assert text.mostly_chinese(["左侧基底节区高密度影，CT"])
+    assert not text.mostly_chinese(["A CT scan", "of the brain 左"])
+    assert "CJK" in text.signatures(True)["rouge_l"]
+    assert "stemmer" in text.signatures(False)["rouge_l"]
+
+
+def test_mismatched_captions_still_score_high_by_llamafactory() -> None:
+    """Why a floor belongs beside every score: another image's caption, side swapped, keeps most of the figure."""
+    caption = "The region of interest is located {} horizontally and in the middle vertically, a hyperdense area."
+    assert text.scores(caption.format("left"), caption.format("right"))["llamafactory_bleu_4"] > 90
+    other = "The image is a CT scan of the brain, showing cerebral structures without any medical devices present."
+    assert 15 < text.scores(other, caption.format("left"))["llamafactory_bleu_4"] < 60
