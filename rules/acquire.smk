@@ -4,6 +4,9 @@ In: the config's dataset and model. Out: data/shards.json, data/shards/{shard}.p
 """
 
 
+container: IMAGES["prepare"]
+
+
 rule draw_phantoms:
     """Head-CT phantoms in the data set's shape."""
     output:
@@ -14,15 +17,9 @@ rule draw_phantoms:
         "<benchmarks>/draw_phantoms.jsonl"
     params:
         code=digest("radtune.data.phantom"),
-        images=lookup(dpath="dataset/phantom/images", within=CONFIG),
-        shards=lookup(dpath="dataset/phantom/shards", within=CONFIG),
-        seed=lookup(dpath="dataset/phantom/seed", within=CONFIG),
+        flags=flags(CONFIG["dataset"]["phantom"]),
     shell:
-        "radtune draw-phantoms"
-        " --images {params.images}"
-        " --shards {params.shards}"
-        " --seed {params.seed}"
-        " --out {output} 2> {log}"
+        "radtune draw-phantoms {params.flags} --out {output} 2> {log}"
 
 
 checkpoint list_shards:
@@ -69,12 +66,6 @@ rule fetch_model:
         "<benchmarks>/fetch_model/{hub}.jsonl"
     params:
         code=digest("radtune.hubs"),
-        source=lookup(dpath="{hub}/model/source", within=MODELS),
-        repo=lookup(dpath="{hub}/model/repo", within=MODELS),
-        revision=lookup(dpath="{hub}/model/revision", within=MODELS),
+        flags=model_flags,
     shell:
-        "radtune fetch-model"
-        " --source {params.source}"
-        " --repo {params.repo:q}"
-        " --revision {params.revision:q}"
-        " --out {output} 2> {log}"
+        "radtune fetch-model {params.flags} --out {output} 2> {log}"

@@ -4,6 +4,8 @@ import json
 import shlex
 from pathlib import Path
 
+import yaml
+
 from radtune.code import digest
 from radtune.config import resolve
 from radtune.files import UserError
@@ -13,6 +15,8 @@ try:
 except UserError as error:  # one sentence instead of a traceback
     raise SystemExit(f"radtune: {error}")
 
+with open("containers/images.yaml") as file:
+    IMAGES = yaml.safe_load(file)
 RESULTS = CONFIG["results"]
 MEDIA = f"{RESULTS}/images"
 EXPERIMENTS = CONFIG["experiments"]
@@ -69,6 +73,15 @@ def list_flags():
     )
 
 
+def model_flags(wildcards):
+    return flags(
+        {
+            key: MODELS[wildcards.hub]["model"][key]
+            for key in ("source", "repo", "revision")
+        }
+    )
+
+
 def fetch_flags(wildcards):
     found = listing()
     origin = found["shards"][wildcards.shard]["origin"]
@@ -80,6 +93,13 @@ def fetch_flags(wildcards):
 def split_flags():
     return flags(
         CONFIG["split"] | {"quarantine_share": CONFIG["limits"]["quarantine_share"]}
+    )
+
+
+def preview_flags(wildcards):
+    column = CONFIG["dataset"]["columns"]["image"]
+    return flags(
+        {"shards": f"{RESULTS}/data/shards", "media_dir": MEDIA, "column": column}
     )
 
 
@@ -107,10 +127,22 @@ def practice_flags(wildcards):
     return recipe_flags(MODELS[wildcards.tiny]["images"], "image")
 
 
+def tiny_flags(wildcards):
+    return flags(
+        {
+            "settings": MODELS[wildcards.tiny]["model"]["tiny"]["training"],
+            "dataset": "practice",
+        }
+    )
+
+
 def train_flags(wildcards):
     found = EXPERIMENTS[wildcards.experiment]
     adapter = init_adapter(wildcards)
-    validation = CONFIG["split"]["by"] == "official" or CONFIG["split"]["fractions"]["validation"] > 0
+    validation = (
+        CONFIG["split"]["by"] == "official"
+        or CONFIG["split"]["fractions"]["validation"] > 0
+    )
     settings = found["training"] | ({} if validation else {"eval_strategy": "no"})
     return flags(
         {"settings": settings, "media_dir": MEDIA, "dataset": "train"}

@@ -4,6 +4,9 @@ In: predict/{experiment}/{split}.jsonl. Out: evaluate/{experiment}/{split}.json 
 """
 
 
+container: IMAGES["evaluate"]
+
+
 rule evaluate_split:
     """Score the predictions of one experiment on one split."""
     input:

@@ -4,6 +4,9 @@ In: model, adapter, sharegpt/{dataset}/{split}.json. Out: predict/{experiment}/{
 """
 
 
+container: IMAGES["train"]
+
+
 rule predict_split:
     """Generate an answer for each sample of a split."""
     input:

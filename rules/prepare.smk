@@ -5,6 +5,9 @@ images/{recipe}/{shard}/, sharegpt/{dataset}/. Fan out over shards, never over i
 """
 
 
+container: IMAGES["prepare"]
+
+
 rule index_shard:
     """Each row's id, tag, image digest and parsed answer, or the reason why it cannot be used."""
     input:
@@ -42,11 +45,8 @@ rule merge_index:
     params:
         code=digest("radtune.data.index"),
     shell:
-        "radtune merge-index"
-        " --shards {input.shards}"
-        " --index {input.index}"
-        " --images {output.images}"
-        " --manifest {output.manifest} 2> {log}"
+        "radtune merge-index --shards {input.shards} --index {input.index}"
+        " --images {output.images} --manifest {output.manifest} 2> {log}"
 
 
 rule scan_shard:
@@ -88,13 +88,8 @@ rule split_samples:
         code=digest("radtune.data.split"),
         flags=split_flags(),
     shell:
-        "radtune split"
-        " --index {input.index}"
-        " --scan {input.scan}"
-        " {params.flags}"
-        " --samples {output.samples}"
-        " --quarantine {output.quarantine}"
-        " --leakage-out {output.leakage} 2> {log}"
+        "radtune split {params.flags} --index {input.index} --scan {input.scan}"
+        " --samples {output.samples} --quarantine {output.quarantine} --leakage-out {output.leakage} 2> {log}"
 
 
 rule enhance_shard:
@@ -113,12 +108,8 @@ rule enhance_shard:
         code=digest("radtune.images.enhance"),
         flags=enhance_flags,
     shell:
-        "radtune enhance"
-        " --shard {input.shard}"
-        " --images {input.images}"
-        " {params.flags}"
-        " --out {output.images}"
-        " --geometry {output.geometry} 2> {log}"
+        "radtune enhance {params.flags} --shard {input.shard} --images {input.images}"
+        " --out {output.images} --geometry {output.geometry} 2> {log}"
 
 
 rule write_sharegpt:
@@ -142,9 +133,5 @@ rule write_sharegpt:
         flags=sharegpt_flags,
         folder=subpath(output.info, parent=True),
     shell:
-        "radtune sharegpt"
-        " --samples {input.samples}"
-        " --geometry {input.geometry}"
-        " --prompts {input.prompts}"
-        " {params.flags}"
-        " --out {params.folder} 2> {log}"
+        "radtune sharegpt {params.flags} --samples {input.samples} --geometry {input.geometry}"
+        " --prompts {input.prompts} --out {params.folder} 2> {log}"

@@ -4,6 +4,9 @@ In: sharegpt/, samples, predictions, scores, losses. Out: preview/{dataset}.html
 """
 
 
+container: IMAGES["evaluate"]
+
+
 rule write_config:
     """The merged config, as it was checked and filled in."""
     output:
@@ -33,15 +36,7 @@ rule draw_preview:
     params:
         code=digest("radtune.report.preview"),
         sharegpt=subpath(input.sharegpt, parent=True),
-        shards=f"{RESULTS}/data/shards",
-        media_dir=MEDIA,
-        column=lookup(dpath="dataset/columns/image", within=CONFIG),
+        flags=preview_flags,
     shell:
-        "radtune preview"
-        " --sharegpt {params.sharegpt}"
-        " --samples {input.samples}"
-        " --images {input.images}"
-        " --shards {params.shards}"
-        " --media-dir {params.media_dir}"
-        " --column {params.column:q}"
-        " --out {output} 2> {log}"
+        "radtune preview {params.flags} --sharegpt {params.sharegpt} --samples {input.samples}"
+        " --images {input.images} --out {output} 2> {log}"

@@ -4,6 +4,9 @@ In: the config's model.tiny. Out: tiny/{name}/ (practice data, the random model,
 """
 
 
+container: IMAGES["train"]
+
+
 rule draw_practice:
     """Other phantoms, asked and answered in other words than the task's."""
     output:
@@ -35,12 +38,8 @@ rule enhance_practice:
         code=digest("radtune.images.enhance"),
         flags=practice_flags,
     shell:
-        "radtune enhance"
-        " --shard {input}/practice.parquet"
-        " --images {input}/images.parquet"
-        " {params.flags}"
-        " --out {output.images}"
-        " --geometry {output.geometry} 2> {log}"
+        "radtune enhance {params.flags} --shard {input}/practice.parquet --images {input}/images.parquet"
+        " --out {output.images} --geometry {output.geometry} 2> {log}"
 
 
 rule build_tiny:
@@ -82,15 +81,9 @@ rule train_tiny:
         gpu=1,
     params:
         code=digest("radtune.train.launch"),
-        settings=lambda wildcards: json.dumps(MODELS[wildcards.tiny]["model"]["tiny"]["training"]),
+        flags=tiny_flags,
         media=subpath(input.images, parent=True),
         out=subpath(output.summary, parent=True),
     shell:
-        "radtune train"
-        " --settings {params.settings:q}"
-        " --model {input.model}"
-        " --dataset-dir {input.practice}"
-        " --media-dir {params.media}"
-        " --dataset practice"
-        " --weights {output.model}"
-        " --out {params.out} > {log} 2>&1"
+        "radtune train {params.flags} --model {input.model} --dataset-dir {input.practice} --media-dir {params.media}"
+        " --weights {output.model} --out {params.out} > {log} 2>&1"

@@ -4,20 +4,25 @@ In: model, sharegpt/{dataset}/, images/{recipe}/. Out: train/{experiment}/ with 
 """
 
 
+container: IMAGES["train"]
+
+
 rule train_adapter:
     """Render train.yaml, run LLaMA-Factory, collect the adapter and the losses."""
     input:
         model=model_folder,
         adapter=init_adapter,
-        train=sharegpt_file("train.json"),
-        validation=sharegpt_file("validation.json"),
+        sharegpt=sharegpt_file("dataset_info.json"),
         media=recipe_files("<results>/images/{recipe}/{shard}"),
     output:
         adapter=directory("<results>/train/{experiment}/adapter"),
         yaml="<results>/train/{experiment}/train.yaml",
-        losses="<results>/train/{experiment}/trainer_log.jsonl",
-        picture="<results>/train/{experiment}/loss.png",
-        summary="<results>/train/{experiment}/summary.json",
+        rest=multiext(
+            "<results>/train/{experiment}/",
+            "trainer_log.jsonl",
+            "loss.png",
+            "summary.json",
+        ),
     log:
         "<logs>/train_adapter/{experiment}.log",
     benchmark:
@@ -28,11 +33,8 @@ rule train_adapter:
     params:
         code=digest("radtune.train.launch"),
         flags=train_flags,
-        dataset_dir=subpath(input.train, parent=True),
+        dataset_dir=subpath(input.sharegpt, parent=True),
         out=subpath(output.yaml, parent=True),
     shell:
-        "radtune train {params.flags}"
-        " --model {input.model}"
-        " --dataset-dir {params.dataset_dir}"
-        " --weights {output.adapter}"
-        " --out {params.out} > {log} 2>&1"
+        "radtune train {params.flags} --model {input.model} --dataset-dir {params.dataset_dir}"
+        " --weights {output.adapter} --out {params.out} > {log} 2>&1"
