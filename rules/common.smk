@@ -15,6 +15,7 @@ try:
 except UserError as error:  # one sentence instead of a traceback
     raise SystemExit(f"radtune: {error}")
 
+DATA_FILES = {"samples_table": "samples.parquet", "quarantine": "quarantine.jsonl", "leakage": "leakage.json"}
 with open("containers/images.yaml") as file:
     IMAGES = yaml.safe_load(file)
 RESULTS = CONFIG["results"]
@@ -25,11 +26,7 @@ DATASETS = {value["dataset"]: value for value in EXPERIMENTS.values()}
 MODELS = {value["model_name"]: value for value in EXPERIMENTS.values()}
 SHAREGPT = collect("<results>/sharegpt/{dataset}/dataset_info.json", dataset=DATASETS)
 ADAPTERS = collect("<results>/train/{experiment}/adapter", experiment=TRAINED)
-PREDICTIONS = [
-    f"{name}/{split}"
-    for name, value in EXPERIMENTS.items()
-    for split in value["generation"]["splits"]
-]
+SCORED = [f"{name}/{split}" for name, value in EXPERIMENTS.items() for split in value["generation"]["splits"]]
 
 
 wildcard_constraints:
@@ -42,9 +39,7 @@ wildcard_constraints:
 
 
 PHANTOMS = f"{RESULTS}/data/phantoms"
-LOCAL = {"local": CONFIG["dataset"]["path"], "phantom": PHANTOMS}.get(
-    CONFIG["dataset"]["source"]
-)
+LOCAL = {"local": CONFIG["dataset"]["path"], "phantom": PHANTOMS}.get(CONFIG["dataset"]["source"])
 
 
 def source_files():
@@ -56,51 +51,40 @@ def source_files():
 
 def flags(values):
     """Command-line flags from {name: value}; mappings become JSON."""
-    text = {
-        key: json.dumps(value) if isinstance(value, dict) else str(value)
-        for key, value in values.items()
-    }
-    return shlex.join(
-        f"--{key.replace('_', '-')}={value}" for key, value in text.items()
-    )
+    text = {key: json.dumps(value) if isinstance(value, dict) else str(value) for key, value in values.items()}
+    return shlex.join(f"--{key.replace('_', '-')}={value}" for key, value in text.items())
 
 
 def list_flags():
     if LOCAL:
         return flags({"source": "local", "path": LOCAL})
-    return flags(
-        {key: CONFIG["dataset"][key] for key in ("source", "repo", "revision")}
-    )
+    return flags({key: CONFIG["dataset"][key] for key in ("source", "repo", "revision")})
 
 
 def model_flags(wildcards):
-    return flags(
-        {
-            key: MODELS[wildcards.hub]["model"][key]
-            for key in ("source", "repo", "revision")
-        }
-    )
+    return flags({key: MODELS[wildcards.hub]["model"][key] for key in ("source", "repo", "revision")})
 
 
 def fetch_flags(wildcards):
     found = listing()
     origin = found["shards"][wildcards.shard]["origin"]
-    return flags(
-        {"origin": origin} | {key: found[key] for key in ("source", "repo", "revision")}
-    )
+    return flags({"origin": origin} | {key: found[key] for key in ("source", "repo", "revision")})
 
 
 def split_flags():
-    return flags(
-        CONFIG["split"] | {"quarantine_share": CONFIG["limits"]["quarantine_share"]}
-    )
+    return flags(CONFIG["split"] | {"quarantine_share": CONFIG["limits"]["quarantine_share"]})
 
 
 def preview_flags(wildcards):
     column = CONFIG["dataset"]["columns"]["image"]
-    return flags(
-        {"shards": f"{RESULTS}/data/shards", "media_dir": MEDIA, "column": column}
-    )
+    return flags({"shards": f"{RESULTS}/data/shards", "media_dir": MEDIA, "column": column})
+
+
+def report_flags():
+    places = {key: f"{RESULTS}/data/{name}" for key, name in DATA_FILES.items()}
+    text = flags(places | {"media_dir": MEDIA, "title": f"radtune: {Path(RESULTS).name}"})
+    folders = shlex.join(f"{RESULTS}/train/{name}" for name in TRAINED)
+    return f"{text} --trainings {folders}" if TRAINED else text
 
 
 def recipe_flags(name, column):
@@ -116,10 +100,7 @@ def enhance_flags(wildcards):
 
 def sharegpt_flags(wildcards):
     made_with = DATASETS[wildcards.dataset]
-    return flags(
-        {"media": made_with["images"], "seed": made_with["prompts"]["seed"]}
-        | made_with["answers"]
-    )
+    return flags({"media": made_with["images"], "seed": made_with["prompts"]["seed"]} | made_with["answers"])
 
 
 def practice_flags(wildcards):
@@ -139,13 +120,11 @@ def tiny_flags(wildcards):
 def train_flags(wildcards):
     found = EXPERIMENTS[wildcards.experiment]
     adapter = init_adapter(wildcards)
-    validation = (
-        CONFIG["split"]["by"] == "official"
-        or CONFIG["split"]["fractions"]["validation"] > 0
-    )
+    validation = CONFIG["split"]["by"] == "official" or CONFIG["split"]["fractions"]["validation"] > 0
     settings = found["training"] | ({} if validation else {"eval_strategy": "no"})
     return flags(
-        {"settings": settings, "media_dir": MEDIA, "dataset": "train"}
+        {"settings": settings, "dataset": "train", "media_dir": MEDIA}
+        | {"dataset_dir": f"{RESULTS}/sharegpt/{found['dataset']}", "out": f"{RESULTS}/train/{wildcards.experiment}"}
         | ({"eval_dataset": "validation"} if validation else {})
         | ({"adapter": adapter} if adapter else {})
     )
@@ -189,11 +168,7 @@ def recipe_files(pattern):
     """Files of the images recipe that a dataset or an experiment uses, one a shard."""
 
     def files(wildcards):
-        made_with = (
-            DATASETS[wildcards.dataset]
-            if hasattr(wildcards, "dataset")
-            else EXPERIMENTS[wildcards.experiment]
-        )
+        made_with = DATASETS[wildcards.dataset] if hasattr(wildcards, "dataset") else EXPERIMENTS[wildcards.experiment]
         return collect(pattern, recipe=made_with["images"], shard=shards(wildcards))
 
     return files
@@ -225,8 +200,4 @@ def init_adapter(wildcards):
 
 
 def own_adapter(wildcards):
-    return (
-        f"{RESULTS}/train/{wildcards.experiment}/adapter"
-        if wildcards.experiment in TRAINED
-        else []
-    )
+    return f"{RESULTS}/train/{wildcards.experiment}/adapter" if wildcards.experiment in TRAINED else []

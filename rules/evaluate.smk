@@ -21,7 +21,4 @@ rule evaluate_split:
     params:
         code=digest("radtune.evaluate.score"),
     shell:
-        "radtune evaluate"
-        " --predictions {input}"
-        " --out {output.scores}"
-        " --samples {output.samples} 2> {log}"
+        "radtune evaluate" " --predictions {input}" " --out {output.scores}" " --samples {output.samples} 2> {log}"

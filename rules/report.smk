@@ -40,3 +40,27 @@ rule draw_preview:
     shell:
         "radtune preview {params.flags} --sharegpt {params.sharegpt} --samples {input.samples}"
         " --images {input.images} --out {output} 2> {log}"
+
+
+rule write_report:
+    """One self-contained page: scores beside their floors, losses, samples, what became of every row."""
+    input:
+        config="<results>/config.yaml",
+        evaluations=collect("<results>/evaluate/{of}.json", of=SCORED),
+        sample_scores=collect("<results>/evaluate/{of}.samples.parquet", of=SCORED),
+        predictions=collect("<results>/predict/{of}.jsonl", of=SCORED),
+        losses=collect("<results>/train/{experiment}/trainer_log.jsonl", experiment=TRAINED),
+        data=collect("<results>/data/{file}", file=DATA_FILES.values()),
+    output:
+        "<results>/report/index.html",
+    log:
+        "<logs>/write_report.log",
+    benchmark:
+        "<benchmarks>/write_report.jsonl"
+    params:
+        code=digest("radtune.report.page"),
+        flags=report_flags(),
+    shell:
+        "radtune report {params.flags} --config {input.config}"
+        " --evaluations {input.evaluations} --sample-scores {input.sample_scores}"
+        " --predictions {input.predictions} --out {output} 2> {log}"

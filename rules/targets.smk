@@ -18,12 +18,12 @@ rule train:
 
 rule predict:
     input:
-        collect("<results>/predict/{of}.jsonl", of=PREDICTIONS),
+        collect("<results>/predict/{of}.jsonl", of=SCORED),
 
 
 rule evaluate:
     input:
-        collect("<results>/evaluate/{of}.json", of=PREDICTIONS),
+        collect("<results>/evaluate/{of}.json", of=SCORED),
 
 
 rule report:

@@ -16,13 +16,7 @@ rule train_adapter:
         media=recipe_files("<results>/images/{recipe}/{shard}"),
     output:
         adapter=directory("<results>/train/{experiment}/adapter"),
-        yaml="<results>/train/{experiment}/train.yaml",
-        rest=multiext(
-            "<results>/train/{experiment}/",
-            "trainer_log.jsonl",
-            "loss.png",
-            "summary.json",
-        ),
+        files=multiext("<results>/train/{experiment}/", "train.yaml", "trainer_log.jsonl", "loss.png", "summary.json"),
     log:
         "<logs>/train_adapter/{experiment}.log",
     benchmark:
@@ -33,8 +27,5 @@ rule train_adapter:
     params:
         code=digest("radtune.train.launch"),
         flags=train_flags,
-        dataset_dir=subpath(input.sharegpt, parent=True),
-        out=subpath(output.yaml, parent=True),
     shell:
-        "radtune train {params.flags} --model {input.model} --dataset-dir {params.dataset_dir}"
-        " --weights {output.adapter} --out {params.out} > {log} 2>&1"
+        "radtune train {params.flags} --model {input.model} --weights {output.adapter} > {log} 2>&1"
