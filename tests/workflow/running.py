@@ -1,0 +1,46 @@
+"""Run Snakemake for real, in a folder of its own that links to the workflow."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+# A whole run in little time: nothing is learned, everything is passed through.
+SMALL: dict[str, Any] = {
+    "results": "results/small",
+    "dataset": {"source": "phantom", "phantom": {"images": 24, "shards": 2, "seed": 3}},
+    "images": {"enhanced": {"size": 128}},
+    "model": {"tiny": {"images": 32, "training": {"num_train_epochs": 1}}},
+    "training": {"num_train_epochs": 1},
+    "generation": {"max_new_tokens": 16},
+    "limits": {"quarantine_share": 0.2},
+}
+
+
+def place(folder: Path) -> Path:
+    """Make `folder` a place to run in: links to what a clone holds, and the folder's own results."""
+    for name in ("workflow", "rules", "config", "containers"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    return folder
+
+
+def offline() -> list[str]:
+    """What cuts a command off from every network, where the machine allows that."""
+    command = ["unshare", "--map-root-user", "--net"]
+    allowed = subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0
+    return command if allowed else []
+
+
+def snakemake(folder: Path, *arguments: str, before: list[str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [*(before or []), sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src")}
+    return subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )

@@ -1,0 +1,116 @@
+"""The demo for real: parquet to report, with a model that was really trained."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from running import ROOT, offline, place, snakemake
+
+from radtune.files import read_json, read_jsonl
+
+pytestmark = pytest.mark.slow
+CONFIG = ("--configfile", "config/demo.yaml")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished demo, run without any network; its folder."""
+    folder = place(tmp_path_factory.mktemp("demo"))
+    done = snakemake(folder, *CONFIG, before=offline())
+    assert done.returncode == 0, done.stdout[-6000:]
+    return folder
+
+
+def scores(demo: Path, experiment: str) -> dict[str, dict[str, float]]:
+    return read_json(demo / "results" / "demo" / "evaluate" / experiment / "test.json")["overall"]["metrics"]
+
+
+@pytest.mark.parametrize(("metric", "margin"), [("rouge_l", 5), ("slots", 15)])
+def test_the_tuned_model_beats_base_and_floor(demo: Path, metric: str, margin: float) -> None:
+    tuned, base = scores(demo, "lora")[metric], scores(demo, "base")[metric]
+    assert tuned["value"] > base["value"] + margin
+    assert tuned["value"] > tuned["floor"] + margin
+
+
+def test_no_test_image_stands_in_train(demo: Path) -> None:
+    leakage = read_json(demo / "results" / "demo" / "data" / "leakage.json")
+    assert leakage["as_delivered"]["images"]["test_in_train"] > 0
+    assert leakage["after"]["images"]["test_in_train"] == 0
+
+
+def test_every_test_sample_is_predicted_once(demo: Path) -> None:
+    (sharegpt,) = (demo / "results" / "demo" / "sharegpt").glob("*/test.json")
+    expected = [(entry["id"], entry["tag"]) for entry in read_json(sharegpt)]
+    for experiment in ("base", "lora"):
+        rows = read_jsonl(demo / "results" / "demo" / "predict" / experiment / "test.jsonl")
+        assert [(row["id"], row["tag"]) for row in rows] == expected
+
+
+def test_train_and_eval_losses_fall(demo: Path) -> None:
+    rows = read_jsonl(demo / "results" / "demo" / "train" / "lora" / "trainer_log.jsonl")
+    for key in ("loss", "eval_loss"):
+        losses = [row[key] for row in rows if key in row]
+        assert len(losses) > 1
+        assert losses[-1] < losses[0]
+
+
+def test_a_second_run_does_nothing(demo: Path) -> None:
+    assert "Nothing to be done" in snakemake(demo, *CONFIG).stdout
+
+
+def test_nothing_speaks_of_networks(demo: Path) -> None:
+    words = (
+        "HTTPSConnection",
+        "Max retries",
+        "Connection refused",
+        "Name or service",
+        "offline mode",
+        "huggingface.co",
+    )
+    for log in (demo / "results" / "demo" / "logs").rglob("*.log"):
+        text = log.read_text(errors="replace")
+        assert not [word for word in words if word in text], log
+
+
+def test_train_yaml_runs_by_hand(demo: Path, tmp_path: Path) -> None:
+    program = Path(sys.executable).parent / "llamafactory-cli"
+    command = [
+        str(program),
+        "train",
+        "results/demo/train/lora/train.yaml",
+        "max_steps=1",
+        f"output_dir={tmp_path / 'out'}",
+    ]
+    done = subprocess.run(command, cwd=demo, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
+
+
+def test_the_adapter_loads_in_peft(demo: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText
+
+    (model,) = (demo / "results" / "demo" / "model").iterdir()
+    base = AutoModelForImageTextToText.from_pretrained(model)
+    tuned = PeftModel.from_pretrained(base, demo / "results" / "demo" / "train" / "lora" / "adapter")
+    weights = {name: value for name, value in tuned.named_parameters() if "lora_B" in name}
+    assert weights
+    assert any(value.abs().max() > 0 for value in weights.values())
+    assert not [name for name in weights if "visual" in name]  # vision tower and projector are frozen
+
+
+def test_the_report_is_one_page_with_scores_losses_and_samples(demo: Path) -> None:
+    page = (demo / "results" / "demo" / "report" / "index.html").read_text()
+    assert page.count("data:image/") >= 6
+    assert "<svg" in page
+    assert "lora" in page
+    assert 'src="http' not in page
+    assert len(page) < 20_000_000
+
+
+def test_the_readme_names_what_comes_out(demo: Path) -> None:
+    for line in (ROOT / "README.md").read_text().splitlines():
+        if line.startswith("| `results/demo/"):
+            pattern = line.split("`")[1].removeprefix("results/demo/")
+            assert list((demo / "results" / "demo").glob(pattern)), f"the demo wrote no {pattern}"
