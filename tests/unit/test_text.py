@@ -15,6 +15,7 @@ PAIRS = [
     ("short", "a much longer reference than the prediction, by far"),
     ("a much longer prediction than the reference, by far", "short"),
     ("one\ntwo  three\r\n\tfour", "one two\nthree four\n"),
+    ("\nleading line feed\n\nand a blank line", "\n\nleading line feed\nand"),
     ("xyz", "0123456789"),
     ("", "an empty prediction"),
     (" \n", "a blank prediction"),

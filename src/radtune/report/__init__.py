@@ -1,0 +1,1 @@
+"""The report: one self-contained HTML page from the files that the other stages wrote."""

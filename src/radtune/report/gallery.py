@@ -1,0 +1,133 @@
+"""Sample cards: which samples a reader sees, their pictures, and where prediction and reference differ."""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import io
+import itertools
+import random
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+CARDS = 24
+_SIDE = 448  # longest side of an embedded picture in pixels
+_SHOWN = 1200  # characters of a text that a card shows
+_CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_PIECE = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+(?:[-.][^\W{_CJK}]+)*|\s+|.")
+_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+
+
+def visible(text: str) -> str:
+    """Text with control, bidirectional and other invisible characters written out, as `⟨U+202E⟩`; line feeds stay."""
+    return "".join(
+        f"⟨U+{ord(c):04X}⟩" if c not in "\n\t" and unicodedata.category(c) in _INVISIBLE else c
+        for c in text.replace("\r\n", "\n")
+    )
+
+
+def cards(
+    rows: Sequence[Mapping[str, Any]],
+    scores: Sequence[Mapping[str, Any]],
+    others: Mapping[str, Mapping[tuple[str, str], str]],
+    media_dir: Path,
+) -> list[dict[str, Any]]:
+    """Best, worst and random samples of each tag, CARDS at most in all.
+
+    `rows` are predictions and `scores` their per-sample scores, line by line; `others` the predictions of further
+    experiments by (id, tag).
+    """
+    by_tag: dict[str, list[int]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        by_tag[row["tag"]].append(i)
+    chosen = []
+    for tag in sorted(by_tag):
+        metric = "iou" if any(scores[i]["iou"] is not None for i in by_tag[tag]) else "rouge_l"
+        ranked = sorted(by_tag[tag], key=lambda i: (-(scores[i][metric] or 0.0), rows[i]["id"]))
+        chosen += [(i, kind) for i, kind in _choose(ranked, max(1, CARDS // len(by_tag)), tag)]
+    return [_card(rows[i], scores[i], kind, others, media_dir) for i, kind in chosen[:CARDS]]
+
+
+def _choose(ranked: list[int], count: int, seed: str) -> list[tuple[int, str]]:
+    """A third from the top, a third from the bottom, the rest drawn from what lies between."""
+    third = count // 3
+    best = ranked[: max(1, third)]
+    worst = [i for i in ranked[::-1] if i not in best][:third]
+    between = [i for i in ranked if i not in best and i not in worst]
+    drawn = random.Random(seed).sample(between, min(len(between), count - len(best) - len(worst)))
+    return [(i, "best") for i in best] + [(i, "random") for i in drawn] + [(i, "worst") for i in worst]
+
+
+def _card(
+    row: Mapping[str, Any],
+    scores: Mapping[str, Any],
+    kind: str,
+    others: Mapping[str, Mapping[tuple[str, str], str]],
+    media_dir: Path,
+) -> dict[str, Any]:
+    reference, prediction = differences(row["reference"], row["prediction"])
+    return {
+        "id": row["id"],
+        "tag": row["tag"],
+        "group": row["group"],
+        "kind": kind,
+        "prompt": _shorten(row.get("prompt", "").replace("<image>", "").strip()),
+        "reference": reference,
+        "prediction": prediction,
+        "others": {
+            name: _shorten(answers[row["id"], row["tag"]])
+            for name, answers in others.items()
+            if (row["id"], row["tag"]) in answers
+        },
+        "rouge_l": scores["rouge_l"],
+        "iou": scores["iou"],
+        "slots": scores["slots"],
+        "image": picture(media_dir, row.get("image", "")),
+        "boxes": [
+            {"kind": name, "x": box[0], "y": box[1], "width": box[2] - box[0], "height": box[3] - box[1]}
+            for name in ("reference", "prediction")
+            if (box := scores[f"box_{name}"])
+        ],
+    }
+
+
+def picture(media_dir: Path, name: str) -> str | None:
+    """The picture as a JPEG data URI; None where it cannot be read or lies outside `media_dir`."""
+    from PIL import Image
+
+    try:
+        path = (media_dir / name).resolve()
+        if not path.is_relative_to(media_dir.resolve()):
+            return None
+        with Image.open(path) as image:
+            image.thumbnail((_SIDE, _SIDE))
+            buffer = io.BytesIO()
+            image.convert("RGB").save(buffer, "JPEG", quality=82)
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def differences(reference: str, prediction: str) -> tuple[list[tuple[bool, str]], list[tuple[bool, str]]]:
+    """Both texts as (differs, piece) runs: words, or single CJK characters, that the other text lacks there."""
+    a, b = (_PIECE.findall(visible(_shorten(text))) for text in (reference, prediction))
+    left, right = [], []
+    for operation, a1, a2, b1, b2 in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+        # White space alone in common stands between two differences: one mark reads better than two.
+        differs = operation != "equal" or not "".join(a[a1:a2]).strip()
+        left.append((differs, "".join(a[a1:a2])))
+        right.append((differs, "".join(b[b1:b2])))
+    return _joined(left), _joined(right)
+
+
+def _joined(runs: list[tuple[bool, str]]) -> list[tuple[bool, str]]:
+    grouped = itertools.groupby((run for run in runs if run[1]), key=lambda run: run[0])
+    return [(differs, "".join(piece for _, piece in group)) for differs, group in grouped]
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} … ({len(text) - _SHOWN:,} more characters)"

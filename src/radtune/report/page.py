@@ -1,0 +1,333 @@
+"""Write the report: `write_report(report/index.html, ...)` from the files of the other stages.
+
+One self-contained page: styles, charts (SVG) and pictures (data URIs) are inside, no script, no network. Text from data
+passes `gallery.visible` and Jinja's autoescape, whatever it says.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from radtune.files import read_json, read_jsonl, write_text
+from radtune.report import figures, gallery
+
+BASE = "base"  # the untuned model's experiment
+FLOOR = "shuffled references"
+CHARTS = {
+    "rouge_l": "ROUGE-L",
+    "exact_match": "Exact match",
+    "slots": "Place and density words",
+    "iou": "Box overlap (IoU)",
+}
+HEADLINE = CHARTS | {"bleu": "sacreBLEU", "llamafactory_bleu_4": "LLaMA-Factory BLEU-4 (characters)"}
+PACKAGES = [
+    *("radtune", "torch", "torchvision", "transformers", "llamafactory", "peft", "trl", "accelerate", "datasets"),
+    *("snakemake", "numpy", "pillow", "opencv-python-headless", "sacrebleu", "rouge-score", "rouge-chinese", "jieba"),
+    *("nltk", "matplotlib", "Jinja2"),
+]
+
+
+class Evaluation(NamedTuple):
+    """One evaluate/{experiment}/{split}.json."""
+
+    experiment: str
+    split: str
+    content: dict[str, Any]
+
+    def metric(self, name: str) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = self.content["overall"]["metrics"].get(name)
+        return found
+
+
+def write_report(
+    out: Path,
+    *,
+    config: Path,
+    evaluations: list[Path],
+    sample_scores: list[Path],
+    predictions: list[Path],
+    trainings: list[Path],
+    leakage: Path,
+    quarantine: Path,
+    samples_table: Path,
+    media_dir: Path,
+    title: str,
+) -> None:
+    """Write the page. An experiment is named by the folder its evaluation, scores, predictions and training lie in."""
+    import jinja2
+
+    results = [Evaluation(p.parent.name, _split(p), read_json(p)) for p in evaluations]
+    splits = list(dict.fromkeys(r.split for r in results))
+    main = "test" if "test" in splits else splits[0]
+    ranked = rank([r for r in results if r.split == main])
+    best = ranked[0]
+
+    answers = {(p.parent.name, _split(p)): p for p in predictions}
+    scores = {(p.parent.name, _split(p)): p for p in sample_scores}
+    others = {
+        name: {(row["id"], row["tag"]): row["prediction"] for row in read_jsonl(path)}
+        for (name, split), path in answers.items()
+        if split == main and name != best.experiment
+    }
+    key = best.experiment, main
+
+    page = jinja2.Environment(
+        loader=jinja2.PackageLoader("radtune.report"),
+        autoescape=True,
+        finalize=lambda value: gallery.visible(value) if type(value) is str else value,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page.filters |= {"score": _score, "span": _span, "signed": _signed, "words": lambda s: s.replace("_", " ")}
+    html = page.get_template("report.html.j2").render(
+        title=title,
+        verdict=verdict(ranked),
+        cautions=_cautions(results, main),
+        main=main,
+        best=best.experiment,
+        headline={k: v for k, v in HEADLINE.items() if any(r.metric(k) for r in results)},
+        tables=[(split, _score_table([r for r in results if r.split == split])) for split in splits],
+        charts=_score_charts([r for r in results if r.split == main]),
+        tags=_tag_table([r for r in results if r.split == main]),
+        results=results,
+        losses=_losses(trainings),
+        cards=gallery.cards(read_jsonl(answers[key]), _read_scores(scores[key]), others, media_dir),
+        data=_data(samples_table, quarantine),
+        leakage=_leakage(read_json(leakage)),
+        config=config.read_text(encoding="utf-8"),
+        versions=_versions(),
+        markup=_markup,
+    )
+    write_text(out, html)
+
+
+def _split(path: Path) -> str:
+    return path.name.split(".")[0]  # test of test.json, test.jsonl and test.samples.parquet
+
+
+def _markup(svg: str) -> Any:
+    """A chart of `figures` is the one thing that enters the page unescaped."""
+    from markupsafe import Markup
+
+    return Markup(svg)
+
+
+# --- numbers as text ------------------------------------------------------------------------------------------------
+
+
+def _score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.1f}".replace("-", "−")
+
+
+def _span(interval: Sequence[float] | None) -> str:
+    return "no interval" if interval is None else f"{interval[0]:.1f} to {interval[1]:.1f}".replace("-", "−")
+
+
+# --- verdict --------------------------------------------------------------------------------------------------------
+
+
+def rank(results: Sequence[Evaluation]) -> list[Evaluation]:
+    """Best ROUGE-L first."""
+    return sorted(results, key=lambda r: -r.content["overall"]["metrics"]["rouge_l"]["value"])
+
+
+def verdict(ranked: Sequence[Evaluation]) -> list[str]:
+    """Three sentences from the figures: the best experiment, its lift over the best floor, and what it says of places.
+
+    The floors are the shuffled references and the untuned base. Where two intervals overlap no difference is claimed.
+    """
+    best = ranked[0]
+    score = best.content["overall"]["metrics"]["rouge_l"]
+    interval = score["interval"]
+    n, groups = best.content["n"], best.content["groups"]
+    first = (
+        f"{best.experiment} has the highest ROUGE-L on the {best.split} split ({n:,} samples, {groups:,} groups): "
+        f"{_score(score['value'])}, 95 % interval {_span(interval)}"
+    )
+    tuned = [r for r in ranked[1:] if r.experiment != BASE]
+    if tuned:
+        second = tuned[0].content["overall"]["metrics"]["rouge_l"]
+        apart = _apart(interval, second["interval"])
+        first += f"; {tuned[0].experiment} follows with {_score(second['value'])} ({_span(second['interval'])})"
+        first += "" if apart else ": no difference shown between the two"
+    floors = [] if score["floor"] is None else [(FLOOR, score["floor"], score["floor_interval"])]
+    if best.experiment != BASE:
+        floors += [
+            (f"the untuned {BASE} model", m["value"], m["interval"])
+            for r in ranked
+            if r.experiment == BASE and (m := r.metric("rouge_l"))
+        ]
+    sentences = [first + "."]
+    if not floors:
+        return [*sentences, "There is no floor to set it against, so this score says nothing yet."]
+    name, value, floor_interval = max(floors, key=lambda floor: floor[1])
+    lift = f"{_signed(score['value'] - value)} points against the best floor, {name} ({_score(value)})"
+    if not interval or not floor_interval:
+        sentences.append(f"That is {lift}, without an interval, as there are fewer than two groups.")
+    else:
+        # Conservative for the base, whose samples are the same: the widest lift that both intervals allow.
+        paired = score["lift_interval"] if name == FLOOR else None
+        span = paired or [interval[0] - floor_interval[1], interval[1] - floor_interval[0]]
+        outcome = "the intervals do not overlap" if _apart(interval, floor_interval) else "no difference shown"
+        sentences.append(f"That is {lift}, interval {_span(span)}: {outcome}.")
+    if slots := best.metric("slots"):
+        outcome = "" if _apart(slots["interval"], slots["floor_interval"]) else ": no difference shown"
+        sentences.append(
+            f"It gets {_score(slots['value'])} % of the place and density words right, shuffled references "
+            f"{_score(slots['floor'])} %{outcome}."
+        )
+    return sentences
+
+
+def _apart(a: Sequence[float] | None, b: Sequence[float] | None) -> bool:
+    return a is not None and b is not None and (a[0] > b[1] or b[0] > a[1])
+
+
+def _cautions(results: Sequence[Evaluation], main: str) -> list[str]:
+    """What a reader has to know before any figure."""
+    notes = []
+    shown = [r for r in results if r.split == main]
+    # The floor depends on the samples alone.
+    if len({(r.content["n"], r.content["overall"]["metrics"]["rouge_l"]["floor"]) for r in shown}) > 1:
+        counts = ", ".join(f"{r.experiment} {r.content['n']:,}" for r in shown)
+        notes.append(f"The experiments were not scored on the same samples ({counts}): do not compare them.")
+    if (groups := min(r.content["groups"] for r in shown)) < 20:
+        notes.append(f"Only {groups} groups: intervals from so few are too narrow.")
+    for r in shown:
+        empty, unfinished, n = r.content.get("empty", 0), r.content.get("unfinished", 0), r.content["n"]
+        if empty or unfinished:
+            notes.append(f"{r.experiment}: {empty:,} of {n:,} answers are empty, {unfinished:,} hit the length limit.")
+    return notes
+
+
+# --- scores ---------------------------------------------------------------------------------------------------------
+
+
+def _score_table(results: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """A row per experiment, then the shuffled references."""
+    rows = [
+        {"label": r.experiment, "kind": "base" if r.experiment == BASE else "model", "n": r.content["n"]}
+        | {name: (m["value"], m["interval"]) if (m := r.metric(name)) else None for name in HEADLINE}
+        for r in results
+    ]
+    r = results[0]
+    floor = {name: (m["floor"], m["floor_interval"]) if (m := r.metric(name)) else None for name in HEADLINE}
+    n = r.content["overall"]["metrics"]["rouge_l"]["floor_n"]
+    return [*rows, {"label": FLOOR, "kind": "floor", "n": n} | floor]
+
+
+def _score_charts(results: Sequence[Evaluation]) -> list[tuple[str, str]]:
+    charts = []
+    for name, label in CHARTS.items():
+        marks = [
+            figures.Mark(row["label"], row["kind"], value, interval)
+            for row in _score_table(results)
+            if row[name] and (value := row[name][0]) is not None
+            for interval in [row[name][1]]
+        ]
+        if marks:
+            charts.append((label, figures.score_chart(label, marks)))
+    return charts
+
+
+def _tag_table(results: Sequence[Evaluation]) -> dict[str, list[dict[str, Any]]]:
+    """tag -> a row per experiment with the metrics of that tag."""
+    tags: dict[str, list[dict[str, Any]]] = {}
+    for r in results:
+        for tag, block in r.content["tags"].items():
+            tags.setdefault(tag, []).append({"experiment": r.experiment, **block})
+    return dict(sorted(tags.items()))
+
+
+def _read_scores(path: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    columns = ["id", "tag", "rouge_l", "iou", "slots", "box_reference", "box_prediction"]
+    rows: list[dict[str, Any]] = pq.read_table(path, columns=columns).to_pylist()
+    return rows
+
+
+# --- training, data, provenance -------------------------------------------------------------------------------------
+
+
+def _losses(trainings: Sequence[Path]) -> list[dict[str, Any]]:
+    """Loss curves and last values; a step logged twice, as after a resume, counts once, the later line holding."""
+    runs: list[dict[str, Any]] = []
+    for folder in trainings:
+        lines = read_jsonl(log) if (log := folder / "trainer_log.jsonl").exists() else []
+        curves = {
+            key: sorted({line["step"]: line[key] for line in lines if line.get(key) is not None}.items())
+            for key in ("loss", "eval_loss")
+        }
+        summary = read_json(path) if (path := folder / "summary.json").exists() else {}
+        runs.append({"experiment": folder.name, **curves, "summary": _flat(summary)})
+    top = max((loss for run in runs for key in ("loss", "eval_loss") for _, loss in run[key]), default=1.0) * 1.05
+    for run in runs:
+        run["last"] = run["loss"][-1][1] if run["loss"] else None
+        run["last_eval"] = run["eval_loss"][-1][1] if run["eval_loss"] else None
+        run["perplexity"] = math.exp(min(run["last_eval"], 50)) if run["last_eval"] is not None else None
+        drawn = run["loss"] or run["eval_loss"]
+        run["chart"] = figures.loss_chart(run["experiment"], run["loss"], run["eval_loss"], top) if drawn else None
+    return runs
+
+
+def _data(samples_table: Path, quarantine: Path) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(samples_table, columns=["status", "split", "group", "image_sha256"])
+    status = Counter(table["status"].to_pylist())
+    kept = [row for row in table.to_pylist() if row["status"] == "kept"]
+    reasons = Counter(row["reason"] for row in read_jsonl(quarantine))
+    splits = []
+    for split in sorted({str(row["split"]) for row in kept}):
+        rows = [row for row in kept if str(row["split"]) == split]
+        images, groups = (len({row[key] for row in rows}) for key in ("image_sha256", "group"))
+        splits.append({"split": split, "rows": len(rows), "images": images, "groups": groups})
+    return {
+        "rows": table.num_rows,
+        "kept": status["kept"],
+        "quarantined": status["quarantined"],
+        "reasons": reasons.most_common(),
+        "splits": splits,
+        "adds_up": status["kept"] + status["quarantined"] == table.num_rows
+        and reasons.total() == status["quarantined"],
+    }
+
+
+def _leakage(content: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Rows of (what, as delivered, after the re-split)."""
+    before, after = _flat(content.get("as_delivered", {})), _flat(content.get("after", {}))
+    return [(name, before.get(name, "–"), after.get(name, "–")) for name in before | after]
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined by ": ", lists as JSON."""
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            flat |= _flat(inner, f"{prefix}{key}: ")
+        else:
+            flat[f"{prefix}{key}"] = json.dumps(inner, ensure_ascii=False) if isinstance(inner, list) else inner
+    return flat
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,258 @@
+"""The report: what it concludes, that it is one safe page, and that its figures are those of its inputs."""
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from radtune.evaluate.score import evaluate
+from radtune.files import write_json, write_jsonl
+from radtune.report import figures, gallery
+from radtune.report.page import Evaluation, _losses, rank, verdict, write_report
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)> \u202egnp.\u2066exe\x00\ud800 end"
+
+
+def evaluation(name: str, value: float, interval: list[float], floor: float = 30, **slots: Any) -> Evaluation:
+    metric = {"value": value, "interval": interval, "floor": floor, "floor_interval": [floor - 2, floor + 2]}
+    metrics = {"rouge_l": metric | {"lift_interval": [value - floor - 1, value - floor + 1]}} | slots
+    return Evaluation(name, "test", {"n": 1200, "groups": 40, "overall": {"metrics": metrics}})
+
+
+def test_verdict_names_the_best_experiment_and_the_best_floor() -> None:
+    base, lora = evaluation("base", 40, [38, 42]), evaluation("lora", 60, [57, 63])
+    first, second = verdict(rank([base, lora]))
+    assert first == (
+        "lora has the highest ROUGE-L on the test split (1,200 samples, 40 groups): 60.0, 95 % interval 57.0 to 63.0."
+    )
+    # The base, at 40, is a better floor than the references, at 30; the span is 57 - 42 to 63 - 38.
+    assert "+20.0 points against the best floor, the untuned base model (40.0), interval 15.0 to 25.0" in second
+    assert "do not overlap" in second
+
+
+def test_verdict_uses_the_paired_interval_for_shuffled_references() -> None:
+    _, second = verdict(rank([evaluation("base", 10, [9, 11]), evaluation("lora", 60, [57, 63])]))
+    assert "shuffled references (30.0), interval 29.0 to 31.0: the intervals do not overlap" in second
+
+
+def test_verdict_claims_nothing_where_intervals_overlap() -> None:
+    _, second = verdict(rank([evaluation("base", 58, [55, 61]), evaluation("lora", 60, [57, 63])]))
+    assert "no difference shown" in second
+    first, *_ = verdict(rank([evaluation("a", 60, [57, 63]), evaluation("b", 61, [58, 64])]))
+    assert first.startswith("b has")
+    assert "a follows with 60.0 (57.0 to 63.0): no difference shown" in first
+
+
+def test_verdict_without_interval_or_floor_says_so() -> None:
+    lora = evaluation("lora", 60, [57, 63])
+    metric = lora.content["overall"]["metrics"]["rouge_l"]
+    metric["interval"] = metric["floor_interval"] = None
+    assert "without an interval" in verdict([lora])[1]
+    metric["floor"] = None
+    assert "no floor" in verdict([lora])[1]
+
+
+def test_verdict_tells_the_slots_and_when_they_are_at_the_floor() -> None:
+    slots = {"value": 35.0, "interval": [30, 40], "floor": 31.0, "floor_interval": [27, 36]}
+    assert verdict([evaluation("lora", 60, [57, 63], slots=slots)])[2] == (
+        "It gets 35.0 % of the place and density words right, shuffled references 31.0 %: no difference shown."
+    )
+
+
+def test_differences_mark_only_what_differs() -> None:
+    left, right = gallery.differences("located left-center, 1.3% of it", "located right, 1.3% of it")
+    assert left == [(False, "located "), (True, "left-center"), (False, ", 1.3% of it")]
+    assert right == [(False, "located "), (True, "right"), (False, ", 1.3% of it")]
+    assert gallery.differences("左侧影", "右侧影")[1] == [(True, "右"), (False, "侧影")]
+    assert gallery.differences("a b", "c d")[0] == [(True, "a b")]
+    assert gallery.differences("same", "")[1] == []
+
+
+def test_invisible_characters_are_written_out() -> None:
+    assert gallery.visible("a\u202eb\x1b[31m\u200b\ud800\u2066\nend\r\n") == (
+        "a⟨U+202E⟩b⟨U+001B⟩[31m⟨U+200B⟩⟨U+D800⟩⟨U+2066⟩\nend\n"
+    )
+    assert gallery.visible("影 é \t%") == "影 é \t%"
+
+
+def test_pictures_come_from_the_media_folder_alone(tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    media.mkdir()
+    for folder in (media, tmp_path):
+        Image.new("L", (900, 450), 128).save(folder / "a.png")
+    assert (gallery.picture(media, "a.png") or "").startswith("data:image/jpeg;base64,")
+    for name in ("../a.png", str(tmp_path / "a.png"), "", "absent.png", "a\x00.png"):
+        assert gallery.picture(media, name) is None
+    (media / "text.png").write_text("no picture")
+    assert gallery.picture(media, "text.png") is None
+
+
+def test_gallery_mixes_best_worst_and_random_and_stays_small() -> None:
+    def row(i: int, tag: str) -> dict[str, Any]:
+        return {"id": f"{i:03}", "tag": tag, "group": "g", "reference": "r", "prediction": "p"}
+
+    rows = [row(i, tag) for tag in "ABCDEF" for i in range(20)]
+    scores = [
+        {"rouge_l": float(i), "iou": 100.0 - i if r["tag"] == "A" else None, "slots": None}
+        | {"box_reference": None, "box_prediction": None}
+        for i, r in enumerate(rows)
+    ]
+    cards = gallery.cards(rows, scores, {"base": {("000", "A"): "other"}}, Path())
+    assert len(cards) == gallery.CARDS
+    kinds = {(c["tag"], c["kind"]): c["id"] for c in cards}
+    assert {kind for tag, kind in kinds if tag == "B"} == {"best", "worst", "random"}
+    assert (kinds["B", "best"], kinds["B", "worst"]) == ("019", "000")  # by ROUGE-L
+    assert (kinds["A", "best"], kinds["A", "worst"]) == ("000", "019")  # by box overlap
+    assert len({(c["id"], c["tag"]) for c in cards}) == len(cards)
+    assert cards[0]["others"] == {"base": "other"}
+    assert len(gallery.cards(rows[:1], scores[:1], {}, Path())) == 1
+
+
+def test_losses_count_a_repeated_step_once(tmp_path: Path) -> None:
+    run = tmp_path / "lora"
+    lines = [
+        {"step": 10, "loss": 9.0},
+        {"step": 20, "loss": 2.0},
+        {"step": 10, "loss": 3.0},
+        {"step": 20, "eval_loss": 1.0},
+    ]
+    write_jsonl(run / "trainer_log.jsonl", lines)
+    write_json(run / "summary.json", {"gpu": {"name": "x", "count": 1}, "list": [1]})
+    (found,) = _losses([run])
+    assert found["loss"] == [(10, 3.0), (20, 2.0)]
+    assert found["eval_loss"] == [(20, 1.0)]
+    assert found["perplexity"] == pytest.approx(math.e)
+    assert found["summary"] == {"gpu: name": "x", "gpu: count": 1, "list": "[1]"}
+    (tmp_path / "other").mkdir()
+    assert _losses([tmp_path / "other"])[0]["chart"] is None
+
+
+def test_charts_take_the_colours_of_the_page_and_escape_names() -> None:
+    svg = figures.score_chart(
+        'a"<b>', [figures.Mark("<i>$x$ & y", "model", 50.0, (40, 60)), figures.Mark("f", "floor", 30, None)]
+    )
+    assert "var(--model)" in svg
+    assert "var(--floor)" in svg
+    assert "#0000" not in svg
+    assert "<i>" not in svg
+    assert "&lt;i&gt;$x$ &amp; y" in svg
+    assert svg == figures.score_chart(
+        'a"<b>', [figures.Mark("<i>$x$ & y", "model", 50.0, (40, 60)), figures.Mark("f", "floor", 30, None)]
+    )
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A page of two experiments, one answer of which is hostile, as are a reason and the title."""
+    folder = tmp_path_factory.mktemp("results")
+    media = folder / "media"
+    media.mkdir()
+    Image.new("L", (64, 64), 90).save(media / "a.png")
+    box = '[{{"bbox_2d": [100, 100, {}, 400], "label": "lesion"}}]'
+    for name in ("base", "lora"):
+        rows = []
+        for i in range(30):
+            reference = f"A hyperdense area located {['left', 'central', 'right'][i % 3]} horizontally, {i}."
+            common = {
+                "id": f"i{i}",
+                "group": f"g{i // 2}",
+                "image": "a.png",
+                "prompt": "<image>Where?",
+                "stopped": True,
+            }
+            answer = reference if name == "lora" else "An image."
+            rows += [
+                common | {"tag": "CAPTION", "prediction": answer, "reference": reference},
+                common | {"tag": "DETECT_REGION_LOC", "prediction": box.format(300 + i), "reference": box.format(400)},
+            ]
+        if name == "lora":
+            rows[0] |= {"prediction": HOSTILE, "prompt": HOSTILE, "stopped": False}
+        predictions = folder / "predict" / name / "test.jsonl"
+        predictions.parent.mkdir(parents=True)
+        predictions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        scored = folder / "evaluate" / name
+        evaluate(predictions, scored / "test.json", scored / "test.samples.parquet")
+    write_jsonl(folder / "train" / "lora" / "trainer_log.jsonl", [{"step": s, "loss": 1 / s} for s in (1, 2, 3)])
+    (folder / "config.yaml").write_text("results: <b>here</b>\n")
+    shared = {"as_delivered": {"images_shared": {"train and test": 77}, "test_images_in_train": 1234}}
+    write_json(
+        folder / "leakage.json", shared | {"after": {"images_shared": {"train and test": 0}, "test_images_in_train": 0}}
+    )
+    write_jsonl(folder / "quarantine.jsonl", [{"reason": r} for r in ("<u>bad</u>", "no_image", "no_image")])
+    status = ["kept"] * 7 + ["quarantined"] * 3
+    table = {
+        "status": status,
+        "split": ["train"] * 7 + [None] * 3,
+        "group": ["g"] * 10,
+        "image_sha256": list("aabbccdeee"),
+    }
+    pq.write_table(pa.table(table), folder / "samples.parquet")
+    write_report(
+        folder / "index.html",
+        config=folder / "config.yaml",
+        evaluations=[folder / "evaluate" / n / "test.json" for n in ("base", "lora")],
+        sample_scores=[folder / "evaluate" / n / "test.samples.parquet" for n in ("base", "lora")],
+        predictions=[folder / "predict" / n / "test.jsonl" for n in ("base", "lora")],
+        trainings=[folder / "train" / "lora"],
+        leakage=folder / "leakage.json",
+        quarantine=folder / "quarantine.jsonl",
+        samples_table=folder / "samples.parquet",
+        media_dir=media,
+        title="Demo <em>title</em>",
+    )
+    return (folder / "index.html").read_text(encoding="utf-8")
+
+
+def test_page_stands_alone(page: str) -> None:
+    parser = _Page()
+    parser.feed(page)
+    for tag, attributes in parser.tags:
+        assert tag not in {"script", "link", "iframe", "object", "em", "u", "form"}
+        assert not [name for name in attributes if name.startswith("on")]
+        source = attributes.get("src") or ""
+        assert not source or source.startswith("data:image/jpeg;base64,")
+        assert (attributes.get("href") or "#").startswith("#")
+    assert "default-src 'none'" in page
+    assert not re.search(r"url\((?!#)|@import", page)
+
+
+def test_hostile_text_is_shown_and_does_nothing(page: str) -> None:
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "⟨U+202E⟩gnp.⟨U+2066⟩exe⟨U+0000⟩⟨U+D800⟩ end" in page
+    assert not set("\u202e\u2066\x00") & set(page)
+    assert "&lt;u&gt;bad&lt;/u&gt;" in page
+    assert "results: &lt;b&gt;here&lt;/b&gt;" in page
+    assert "Demo &lt;em&gt;title&lt;/em&gt;" in page
+
+
+def test_page_holds_every_section_and_the_figures_of_its_inputs(page: str) -> None:
+    for section in ("scores", "tasks", "training", "samples", "data", "meaning", "provenance"):
+        assert f'<section id="{section}">' in page
+    assert "lora has the highest ROUGE-L on the test split (60 samples, 15 groups)" in page
+    assert "Only 15 groups" in page
+    assert "lora: 0 of 60 answers are empty, 1 hit the length limit." in page
+    assert "10 rows came in, 7 were kept and 3 quarantined (30.0&nbsp;%)." in page
+    assert "do not add up" not in page
+    assert re.search(r"no_image</code></th><td class=\"n\">2<", page)
+    assert re.search(r"test images in train</th>\s*<td class=\"n\">1,234</td><td class=\"n\">0<", page)
+    assert re.search(r"train</th><td class=\"n\">7</td><td class=\"n\">4</td><td class=\"n\">1<", page)
+    assert page.count('<rect class="prediction"') == page.count('<rect class="reference"') == 12
+    assert 'x="100.0" y="100.0" width="300.0" height="300.0"' in page
+    assert "Other experiments" in page
+    assert "Not for clinical use" in page
