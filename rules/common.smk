@@ -108,6 +108,12 @@ def practice_flags(wildcards):
     return recipe_flags(MODELS[wildcards.tiny]["images"], "image")
 
 
+def see_flags(wildcards):
+    tiny = MODELS[wildcards.tiny]["model"]["tiny"]
+    pixels = tiny["training"]["image_max_pixels"]
+    return flags({"image_pixels": pixels, "steps": tiny["see_steps"], "seed": tiny["seed"]})
+
+
 def tiny_flags(wildcards):
     return flags(
         {

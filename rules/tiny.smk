@@ -63,10 +63,34 @@ rule build_tiny:
         " --out {output} > {log} 2>&1"
 
 
-rule train_tiny:
-    """Train the tiny model in full, so that it can see; it has not met the task."""
+rule teach_tiny:
+    """Teach its vision tower to see, which the language model alone would take thousands of steps for."""
     input:
         model="<results>/tiny/{tiny}/random",
+        practice="<results>/tiny/{tiny}/practice",
+        images="<results>/tiny/{tiny}/images/practice",
+    output:
+        directory("<results>/tiny/{tiny}/seeing"),
+    log:
+        "<logs>/teach_tiny/{tiny}.log",
+    benchmark:
+        "<benchmarks>/teach_tiny/{tiny}.jsonl"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        code=digest("radtune.train.see"),
+        flags=see_flags,
+        media=subpath(input.images, parent=True),
+    shell:
+        "radtune teach-to-see {params.flags} --model {input.model} --practice {input.practice}/train.json"
+        " --media-dir {params.media} --out {output} > {log} 2>&1"
+
+
+rule train_tiny:
+    """Train the tiny model in full to speak of what it sees; it has not met the task."""
+    input:
+        model="<results>/tiny/{tiny}/seeing",
         practice="<results>/tiny/{tiny}/practice",
         images="<results>/tiny/{tiny}/images/practice",
     output:

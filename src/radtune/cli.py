@@ -33,6 +33,7 @@ for name, function in {
     "preview": "radtune.report.preview:write_preview",
     "fetch-model": "radtune.hubs:download_model",
     "build-tiny": "radtune.train.tiny:build",
+    "teach-to-see": "radtune.train.see:teach",
     "train": "radtune.train.launch:train",
     "predict": "radtune.predict.generate:predict",
     "evaluate": "radtune.evaluate.score:evaluate",

@@ -29,6 +29,7 @@ from radtune.files import replacing, write_json, write_jsonl
 GREEN = (20, 240, 20)
 SLICES_PER_PATIENT = 6
 DATASET, PRACTICE = 0, 1  # seed streams: no patient of one is ever in the other
+PRACTICE_SIZE = (CANVAS // 2, CANVAS // 2)  # many, so small: the noise of a whole canvas costs most of the time
 USUAL = ((CANVAS, CANVAS), ("RGB", "JPEG"))  # (width, height), (mode, file format)
 UNUSUAL = [
     pair
@@ -119,25 +120,25 @@ def write_dataset(out: Path, images: int, seed: int, shards: int) -> None:
 def write_practice(out: Path, images: int, seed: int) -> None:
     """Write folder `out`: other phantoms, asked and answered in other words, to teach a tiny base model to see.
 
-    practice.parquet has one row an image; images.parquet its shard, row and sha256; train.json is ShareGPT with three
-    records an image, whose pictures are `practice/{sha256}.jpg`; dataset_info.json names it for LLaMA-Factory.
+    practice.parquet has one row an image; images.parquet its shard, row and sha256; train.json is ShareGPT with one
+    record of three questions an image, whose picture is `practice/{sha256}.jpg`, and its `facts` in plain words;
+    dataset_info.json names it for LLaMA-Factory.
     """
     rows, index, records = [], [], []
-    for i, phantom in enumerate(_make(images, seed, PRACTICE, 0)):
+    for i, phantom in enumerate(_make(images, seed, PRACTICE, 0, PRACTICE_SIZE)):
         sha256 = hashlib.sha256(phantom.data).hexdigest()
         answers = write_practice_answers(phantom.facts, phantom.rng)
         image = {"bytes": phantom.data, "path": f"{phantom.id}.jpg"}
         text = f"<PRACTICE>{answers[PRACTICE_PROMPTS[0]]}"
         rows.append({"id": phantom.id, "image": image, "question": "<PRACTICE>", "text": text})
         index.append({"shard": "practice", "row": i, "image_sha256": sha256})
-        left_out = PRACTICE_PROMPTS[i % len(PRACTICE_PROMPTS)]
-        for n, (prompt, answer) in enumerate(answers.items()):
-            if prompt != left_out:
-                turns = [("user", f"<image>{prompt}"), ("assistant", answer)]
-                messages = [{"role": role, "content": content} for role, content in turns]
-                records.append(
-                    {"id": f"{phantom.id}-{n}", "messages": messages, "images": [f"practice/{sha256}.jpg"]},
-                )
+        chosen = [(prompt, answers[prompt]) for prompt in phantom.rng.permutation(PRACTICE_PROMPTS)[:3]]
+        turns = [turn for prompt, answer in chosen for turn in (("user", str(prompt)), ("assistant", answer))]
+        messages = [{"role": role, "content": content} for role, content in turns]
+        messages[0]["content"] = f"<image>{messages[0]['content']}"
+        facts = {name: getattr(phantom.facts, name) for name in ("horizontal", "vertical", "density", "level", "size")}
+        image_file = f"practice/{sha256}.jpg"
+        records.append({"id": phantom.id, "facts": facts, "messages": messages, "images": [image_file]})
     with replacing(out) as folder:
         folder.mkdir()
         _write_rows(folder / "practice.parquet", rows)
@@ -159,7 +160,9 @@ def encode(drawn: Slice, mode: str = "RGB", file_format: str = "JPEG") -> bytes:
     return buffer.getvalue()
 
 
-def _make(images: int, seed: int, stream: int, unusual_share: float) -> Iterator[Phantom]:
+def _make(
+    images: int, seed: int, stream: int, unusual_share: float, usual_size: tuple[int, int] = USUAL[0]
+) -> Iterator[Phantom]:
     """Yield encoded phantoms, several neighbouring slices a patient, with a progress bar."""
     for i in tqdm(range(images), desc="draw phantoms", unit="image", disable=None):
         number, k = divmod(i, SLICES_PER_PATIENT)
@@ -170,7 +173,7 @@ def _make(images: int, seed: int, stream: int, unusual_share: float) -> Iterator
         level = min(level, 2 - level)  # turned back at either end, so that every level is as likely
         rng = np.random.default_rng([seed, stream, number, k])
         unusual = rng.random() < unusual_share
-        size, (mode, file_format) = UNUSUAL[int(rng.integers(len(UNUSUAL)))] if unusual else USUAL
+        size, (mode, file_format) = UNUSUAL[int(rng.integers(len(UNUSUAL)))] if unusual else (usual_size, USUAL[1])
         drawn = draw(patient, level, rng, size)
         data = encode(drawn, mode, file_format)
         yield Phantom(_uuid(rng), number, drawn, state_facts(drawn), mode, file_format, data, rng)

@@ -301,7 +301,7 @@ def _add_lesion(
     wide = cv2.dilate(fluid, np.ones((5, 5), np.uint8))
     solid = np.where((brain > 127) & (cv2.blur(wide, (15, 15)) < 150), 255, 0).astype(np.uint8)
     depth = cv2.distanceTransform(solid, cv2.DIST_L2, 3)
-    radius = min(float(np.exp(rng.uniform(np.log(9), np.log(46)))) * scale, 1.6 * float(depth.max()))
+    radius = min(float(np.exp(rng.uniform(np.log(16), np.log(56)))) * scale, 1.6 * float(depth.max()))
     ys, xs = np.nonzero(depth[::3, ::3] >= min(radius * 0.6, 0.9 * float(depth.max())))
     ys, xs = ys * 3, xs * 3
     cells = (

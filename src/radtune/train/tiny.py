@@ -60,11 +60,11 @@ TEXT_MODEL = {
     "tie_word_embeddings": True,
 }
 VISION_MODEL = {
-    "depth": 3,
-    "hidden_size": 96,
-    "intermediate_size": 192,
+    "depth": 2,
+    "hidden_size": 64,
+    "intermediate_size": 128,
     "num_heads": 4,
-    "deepstack_visual_indexes": [0, 1],
+    "deepstack_visual_indexes": [0],
     "num_position_embeddings": 2304,
     "hidden_act": "gelu_pytorch_tanh",
     "patch_size": 16,
