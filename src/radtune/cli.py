@@ -6,6 +6,7 @@ those that run a model load torch.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from cyclopts import App, Parameter
@@ -44,6 +45,8 @@ for name, function in {
 
 def main() -> None:
     """Run one stage; a UserError is one sentence and exit status 1."""
+    # threads that spin while waiting starve each other on a shared machine: one neighbour made training 40 times as slow
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except UserError as error:

@@ -3,8 +3,8 @@
     radtune teach-to-see --model random/ --practice train.json --media-dir images/ --image-pixels 9216 --out seeing/
 
 From random weights, a language model takes thousands of steps to find out where in the picture its answer lies. A
-linear head for each fact (place, density, level, size) on the mean of the image tokens teaches the tower in some hundred; what
-lies in the mean is what uniform attention reads first. The heads are thrown away.
+linear head for each fact (place, density, level, size) on the mean of the image tokens teaches the tower in some
+hundred; what lies in the mean is what uniform attention reads first. The heads are thrown away.
 """
 
 from __future__ import annotations
