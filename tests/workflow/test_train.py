@@ -206,7 +206,8 @@ def test_an_unknown_argument_is_named(data: Path, random_model: Path) -> None:
 
 
 def predict(base: Path, adapter: Path | None, data: Path, out: Path, batch_size: int) -> list[dict[str, Any]]:
-    generate.predict(base, adapter, data / "val.json", data, out, max_new_tokens=12, batch_size=batch_size, **LIMITS)
+    places: dict[str, Any] = {"sharegpt": data / "val.json", "media_dir": data, "out": out, "adapter": adapter}
+    generate.predict(base, **places, max_new_tokens=12, batch_size=batch_size, **LIMITS)
     return files.read_jsonl(out)
 
 
