@@ -1,0 +1,296 @@
+"""Train a tiny Qwen3-VL for real: in full, then LoRA with a kill in between, then predict with both."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image, ImageDraw
+
+from radtune import files
+from radtune.predict import generate
+from radtune.train import launch, tiny
+
+pytestmark = pytest.mark.slow
+STEPS = 60  # of the LoRA run, saved every 10
+LIMITS = {"image_max_pixels": 128 * 96, "image_min_pixels": 64 * 64}
+PROMPTS = {"SHADE": "Is the spot bright or dark?", "PLACE": "亮斑在左边还是右边？"}
+COMMON: dict[str, Any] = {
+    **LIMITS,
+    "template": "qwen3_vl_nothink",
+    "cutoff_len": 256,
+    "per_device_train_batch_size": 4,
+    "per_device_eval_batch_size": 4,
+    "logging_steps": 5,
+    "seed": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A media folder of spots in three sizes, one above and one below LIMITS, and ShareGPT files train and val."""
+    root = tmp_path_factory.mktemp("data")
+    rng = random.Random(0)
+    (root / "images").mkdir()
+    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+    columns = {"messages": "messages", "images": "images"}
+    info = {}
+    for split, count in (("train", 32), ("val", 10)):
+        records = []
+        for n in range(count):
+            width, height = rng.choice([(64, 64), (256, 192), (48, 40)])
+            bright, left = rng.random() < 0.5, rng.random() < 0.5
+            image = Image.new("L", (width, height), 90)
+            x = width * (0.15 if left else 0.6)
+            ImageDraw.Draw(image).ellipse((x, height * 0.3, x + width * 0.25, height * 0.7), fill=230 if bright else 10)
+            name = f"images/{split}{n}.png"
+            image.save(root / name)
+            tag = rng.choice(list(PROMPTS))
+            answer = ("bright" if bright else "dark") if tag == "SHADE" else ("左" if left else "右") + "边有一个斑点"
+            turns = [("user", f"<image>{PROMPTS[tag]}"), ("assistant", answer)]
+            messages = [{"role": role, "content": content} for role, content in turns]
+            records.append({"id": f"{split}{n}", "tag": tag, "group": str(n), "messages": messages, "images": [name]})
+        files.write_json(root / f"{split}.json", records)
+        info[split] = {"file_name": f"{split}.json", "formatting": "sharegpt", "columns": columns, "tags": tags}
+    files.write_json(root / "dataset_info.json", info)
+    (root / "prompts.yaml").write_text(yaml.safe_dump(PROMPTS, allow_unicode=True), encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def random_model(data: Path) -> Path:
+    out = data / "random"
+    tiny.build(out, [data / "train.json", data / "prompts.yaml"])
+    return out
+
+
+def arguments(data: Path, model: Path, name: str, **settings: Any) -> dict[str, Any]:
+    return {
+        "settings": COMMON | settings,
+        "model": model,
+        "adapter": None,
+        "dataset_dir": data,
+        "media_dir": data,
+        "dataset": "train",
+        "eval_dataset": "val" if "eval_strategy" in settings else None,
+        "out": data / name,
+        "weights": data / name / "weights",
+    }
+
+
+@pytest.fixture(scope="module")
+def base(data: Path, random_model: Path) -> Path:
+    """The tiny model after a few steps of full training."""
+    call = arguments(data, random_model, "base", finetuning_type="full", max_steps=10, learning_rate=1e-3)
+    launch.train(call.pop("settings"), **call)
+    return call["weights"]
+
+
+def lora(data: Path, base: Path) -> dict[str, Any]:
+    return arguments(
+        data,
+        base,
+        "lora",
+        finetuning_type="lora",
+        lora_rank=4,
+        lora_target="all",
+        learning_rate=5e-3,
+        max_steps=STEPS,
+        save_steps=10,
+        eval_strategy="steps",
+        eval_steps=20,
+    )
+
+
+@pytest.fixture(scope="module")
+def resumed(data: Path, base: Path) -> tuple[Path, str]:
+    """The folder of a LoRA run killed after its first checkpoint and run again, and the log of the second run."""
+    call = lora(data, base)
+    text = json.dumps(call, default=str)
+    script = (
+        "import json; from pathlib import Path; from radtune.train import launch\n"
+        f"call = json.loads({text!r}); settings = call.pop('settings')\n"
+        "names = ('dataset', 'eval_dataset', 'adapter')\n"
+        "launch.train(settings, **{key: call[key] if key in names else Path(call[key]) for key in call})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(call["out"].glob("run-*/checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, "the trainer ended before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (run_dir,) = call["out"].glob("run-*")
+    assert not (run_dir / "trainer_state.json").exists()
+    (run_dir / "checkpoint-999").mkdir()  # what a kill in the midst of saving leaves
+    (run_dir / "checkpoint-999" / "adapter_model.safetensors").write_bytes(b"half")
+    (call["out"] / "run-old").mkdir()
+    again = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert again.returncode == 0, again.stdout
+    return call["out"], again.stdout
+
+
+def test_the_tiny_model_is_the_same_again_and_takes_an_image_as_it_is(data: Path, random_model: Path) -> None:
+    from transformers import AutoProcessor
+
+    tiny.build(data / "again", [data / "train.json", data / "prompts.yaml"])
+    for path in random_model.iterdir():
+        assert path.read_bytes() == (data / "again" / path.name).read_bytes(), path.name
+    processor = AutoProcessor.from_pretrained(random_model)
+    grid = processor.image_processor(Image.new("RGB", (224, 224)), return_tensors="pt")["image_grid_thw"]
+    assert grid.prod() // 4 == 49
+    for text in (PROMPTS["PLACE"], "Not in the corpus: çäß 12.5 %\n"):
+        assert processor.tokenizer.decode(processor.tokenizer(text)["input_ids"]) == text
+
+
+def test_changed_inputs_are_another_run(data: Path, random_model: Path) -> None:
+    call = arguments(data, random_model, "digest")
+    del call["out"], call["weights"]
+    image = data / "images" / "train0.png"
+    pixels = image.read_bytes()
+    digests = [launch._digest(call.pop("settings"), **call), launch._digest({}, **call)]
+    digests.append(launch._digest({}, **call | {"eval_dataset": "val"}))
+    image.write_bytes(pixels + b"0")
+    digests.append(launch._digest({}, **call))
+    image.write_bytes(pixels)
+    assert len(set(digests)) == 4
+    assert launch._digest({}, **call) == digests[1]
+
+
+def test_full_training_gives_a_whole_model(base: Path, random_model: Path) -> None:
+    names = {path.name for path in base.iterdir()}
+    assert names >= {"model.safetensors", "config.json", "tokenizer.json", "preprocessor_config.json"}
+    assert not names & {"trainer_state.json", "training_args.bin", "lock"}
+    for name in ("shortest_edge", "longest_edge"):
+        sizes = [files.read_json(path / "preprocessor_config.json")["size"][name] for path in (base, random_model)]
+        assert sizes[0] == sizes[1]
+    assert files.read_json(base.parent / "summary.json")["steps"] == 10
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(resumed: tuple[Path, str]) -> None:
+    out, log = resumed
+    assert "checkpoint-999: half written, removed." in log
+    assert "Resuming training from" in log
+    summary = files.read_json(out / "summary.json")
+    assert (summary["steps"], summary["max_steps"]) == (STEPS, STEPS)
+    steps = [row["step"] for row in files.read_jsonl(out / "trainer_log.jsonl")]
+    assert steps == list(range(5, STEPS + 1, 5))
+    assert summary["eval_loss"]["final_step"] == STEPS
+    assert (out / "loss.png").stat().st_size > 5000
+    assert len(list(out.glob("run-*"))) == 1  # run-old is gone
+
+
+def test_a_finished_run_is_only_collected_again(data: Path, base: Path, resumed: tuple[Path, str]) -> None:
+    call = lora(data, base)
+    (call["out"] / "summary.json").unlink()
+    began = time.monotonic()
+    launch.train(call.pop("settings"), **call)
+    assert time.monotonic() - began < 5
+    assert files.read_json(call["out"] / "summary.json")["steps"] == STEPS
+
+
+def test_an_unknown_argument_is_named(data: Path, random_model: Path) -> None:
+    call = arguments(data, random_model, "typo", finetuning_type="full", learning_rat=1e-3)
+    with pytest.raises(files.UserError, match="learning_rat"):
+        launch.train(call.pop("settings"), **call)
+
+
+def predict(base: Path, adapter: Path | None, data: Path, out: Path, batch_size: int) -> list[dict[str, Any]]:
+    places: dict[str, Any] = {"sharegpt": data / "val.json", "media_dir": data, "out": out, "adapter": adapter}
+    generate.predict(base, **places, max_new_tokens=12, batch_size=batch_size, **LIMITS)
+    return files.read_jsonl(out)
+
+
+def without_seconds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def test_batch_size_does_not_change_an_answer(
+    data: Path, base: Path, resumed: tuple[Path, str], tmp_path: Path
+) -> None:
+    adapter = resumed[0] / "weights"
+    rows = [predict(base, adapter, data, tmp_path / f"{size}.jsonl", size) for size in (1, 4)]
+    assert without_seconds(rows[0]) == without_seconds(rows[1])
+    assert [row["id"] for row in rows[0]] == [record["id"] for record in files.read_json(data / "val.json")]
+    assert list(rows[0][0]) == [
+        "id", "tag", "group", "image", "prompt", "prediction", "reference", "seconds", "tokens", "stopped",
+    ]  # fmt: skip
+    assert rows[0][0]["prompt"] in PROMPTS.values()
+    assert any(row["stopped"] and row["prediction"] for row in rows[0])
+    assert without_seconds(predict(base, None, data, tmp_path / "base.jsonl", 4)) != without_seconds(rows[0])
+
+
+def test_an_interrupted_prediction_repeats_nothing(
+    data: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, answer = tmp_path / "val.jsonl", generate._answer
+    answered: list[int] = []
+
+    def stop_at_third(*args: Any) -> list[dict[str, Any]]:
+        if len(answered) == 2:
+            raise KeyboardInterrupt
+        answered.append(1)
+        return answer(*args)
+
+    monkeypatch.setattr(generate, "_answer", stop_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        predict(base, None, data, out, 3)
+    partial = tmp_path / ".val.jsonl.partial"
+    with partial.open("a", encoding="utf-8") as file:
+        file.write('{"n": 9, "id": "to')  # the line that a kill tore
+    sizes: list[int] = []
+    monkeypatch.setattr(generate, "_answer", lambda *args: (sizes.append(len(args[2]["input_ids"])), answer(*args))[1])
+    rows = predict(base, None, data, out, 3)
+    assert sum(sizes) == 10 - 6
+    assert not partial.exists()
+    assert without_seconds(rows) == without_seconds(predict(base, None, data, tmp_path / "whole.jsonl", 3))
+
+    partial.write_text('of other inputs\n{"n": 0, "id": "stale"}\n', encoding="utf-8")
+    sizes.clear()
+    assert without_seconds(predict(base, None, data, out, 3)) == without_seconds(rows)
+    assert sum(sizes) == 10
+
+
+def test_prompts_are_encoded_as_in_training(data: Path, base: Path) -> None:
+    """LLaMA-Factory's own template and image plugin give the same token ids and the same pixels."""
+    import torch
+    from llamafactory.data.template import TEMPLATES
+    from transformers import AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(base)
+    processor.tokenizer.padding_side = "left"
+    theirs = AutoProcessor.from_pretrained(base)
+    for name, value in LIMITS.items():
+        setattr(theirs, name, value)
+    template = TEMPLATES["qwen3_vl_nothink"]
+    for record in files.read_json(data / "val.json"):
+        ours = generate.encode(processor, [record], data, **LIMITS)
+        images = [str(data / image) for image in record["images"]]
+        messages = template.mm_plugin.process_messages(record["messages"], images, [], [], theirs)
+        prompt, _ = template.encode_oneturn(theirs.tokenizer, messages)
+        assert ours["input_ids"][0].tolist() == prompt
+        inputs = template.mm_plugin.get_mm_inputs(images, [], [], [1], [0], [0], [prompt], theirs)
+        assert torch.equal(ours["image_grid_thw"], inputs["image_grid_thw"])
+        assert torch.equal(ours["pixel_values"], inputs["pixel_values"])
+
+
+def test_the_adapter_loads_in_peft(base: Path, resumed: tuple[Path, str]) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText
+
+    adapter = resumed[0] / "weights"
+    assert sorted(path.name for path in adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    model = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base), adapter)
+    weights = [weight for name, weight in model.named_parameters() if "lora_B" in name]
+    assert weights
+    assert any(weight.abs().sum() > 0 for weight in weights)
