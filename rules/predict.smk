@@ -20,7 +20,6 @@ rule predict_split:
         "<logs>/predict_split/{experiment}/{split}.log",
     benchmark:
         "<benchmarks>/predict_split/{experiment}/{split}.jsonl"
-    threads: 8
     resources:
         gpu=1,
     params:

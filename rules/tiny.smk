@@ -75,7 +75,6 @@ rule teach_tiny:
         "<logs>/teach_tiny/{tiny}.log",
     benchmark:
         "<benchmarks>/teach_tiny/{tiny}.jsonl"
-    threads: 8
     resources:
         gpu=1,
     params:
@@ -100,7 +99,6 @@ rule train_tiny:
         "<logs>/train_tiny/{tiny}.log",
     benchmark:
         "<benchmarks>/train_tiny/{tiny}.jsonl"
-    threads: 8
     resources:
         gpu=1,
     params:

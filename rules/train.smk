@@ -21,7 +21,6 @@ rule train_adapter:
         "<logs>/train_adapter/{experiment}.log",
     benchmark:
         "<benchmarks>/train_adapter/{experiment}.jsonl"
-    threads: 8
     resources:
         gpu=1,
     params:

@@ -45,7 +45,7 @@ for name, function in {
 
 def main() -> None:
     """Run one stage; a UserError is one sentence and exit status 1."""
-    # threads that spin while waiting starve each other on a shared machine: one neighbour made training 40 times as slow
+    # threads that spin while waiting starve each other on a shared machine: one neighbour made training 40 times slow
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()

@@ -6,6 +6,7 @@ slice; only the phrasing around it is drawn by lot, so that no answer is a fixed
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +61,7 @@ NOTES = [
     "Please compare with earlier scans.",
     "Clinical correlation is needed.",
 ]
-PRACTICE_PROMPTS = ["Side, height, density, size?", "Box?", "Slice level?", "Tell what you see."]
+PRACTICE_PROMPTS = ["Side, height, density, size?", "Box?", "Slice level?", "Tell what you see.", "Fill in the form."]
 
 
 @dataclass(frozen=True)
@@ -180,31 +181,39 @@ def write_texts(facts: Facts, rng: np.random.Generator) -> dict[str, str]:
 
 
 def write_practice_answers(facts: Facts, rng: np.random.Generator) -> dict[str, str]:
-    """Answers to the four practice prompts: the data set's words, in sentences that it doesn't use."""
-    f, percent = facts, f"{facts.percent:.1f} %"
-    where, rim = f"{f.horizontal}, {f.vertical}", ", dark rim of oedema" if f.rim else ""
-    cause, landmarks, effect = (
-        options[int(rng.integers(len(options)))] for options in (CAUSES[f.density], LANDMARKS[f.level], EFFECTS[f.size])
-    )
-    tone = {"hyperdense": "brighter", "hypodense": "darker", "isodense": "nearly the same"}[f.density]
-    sentences = [
-        f"Look {f.place} near the {f.neighbour}: {f.size}, {f.density}{rim}. Place: {where}. Share: {percent}. "
-        f"Slice: {f.level}.",
-        f"Slice through the {f.level}. One {f.size} lesion, {f.density}{rim}, {where}, beside the {f.neighbour}, "
-        f"filling {percent} of the picture.",
-        f"{f.density.capitalize()} and {f.size}, {percent}{rim}. We find it {where}, by the {f.neighbour}, "
-        f"in a slice through the {f.level}.",
-        f"Vertically {f.vertical}, horizontally {f.horizontal}: tissue that appears {tone}, approximately {percent}. "
-        f"Its density is {f.density}. Seen in the head: {landmarks}.",
-        f"CT scan, {f.level} level, showing {landmarks}. The image area this region occupies: {percent}, {f.size}. "
-        f"Could it be {cause}? Yes, for it is {f.density}.",
-        f"Of interest {f.place} of the brain: {cause}, so {effect} the surrounding {f.neighbour}. Located {where}, "
-        f"it takes up about {percent}; {f.density}, {tone} in tone{rim}.",
+    """Answers to the practice prompts: the data set's words, in sentences and forms that it doesn't use."""
+
+    def one(options: list[str]) -> str:
+        return options[int(rng.integers(len(options)))]
+
+    f, percent, where = facts, f"{facts.percent:.1f}%", f"{facts.horizontal}, {facts.vertical}"
+    cause, landmarks, effect = one(CAUSES[f.density]), one(LANDMARKS[f.level]), one(EFFECTS[f.size])
+    look, rim = one(LOOKS[f.density]), "a dark rim of oedema" if f.rim else "no rim"
+    first = [
+        f"Look {f.place}, close to the {f.neighbour}. This {f.size} region is {f.density} and has {rim}.",
+        f"One axial slice through the {f.level}: there appears to be {cause} {f.place}, {look}.",
+        f"Of the brain tissue, an area {f.place} is {look}; {rim} surrounds it.",
+        f"A head CT. We see {landmarks} here, and {f.place} a {f.size} {f.density} region, with {rim}.",
+        f"What the non-contrast CT scan shows: {landmarks}, at the {f.level} level. The image has a {f.density} part.",
     ]
+    second = [
+        f"Vertically it is {f.vertical}, horizontally it is {f.horizontal}, and {percent} is the share it takes.",
+        f"It occupies {percent}, about the {f.vertical} and {f.horizontal} part of the image area.",
+        f"Located in the image: {f.horizontal}, then {f.vertical}. Approximately {percent} is covered.",
+        f"The lesion lies {f.vertical} and {f.horizontal}, next to the {f.neighbour}, and covers {percent}.",
+    ]
+    third = [
+        f"It could be {cause}, suggesting {effect} the {f.neighbour}.",
+        f"With {effect} nearby tissue, this is of interest: it suggests {cause}.",
+        f"There may be {cause}. Near the {f.neighbour} there is {effect} tissue around it.",
+        one(NOTES),
+    ]
+    form = {"level": f.level, "place": where, "area": percent, "look": look, "cause": cause, "advice": one(NOTES)}
     answers = [
         f"{where}, {f.density}, {percent}",
-        " ".join(map(str, f.loc)),
+        json.dumps({"box": list(f.loc), "what": f.density}),
         f.level,
-        sentences[int(rng.integers(len(sentences)))],
+        " ".join([one(first), one(second), one(third)]),
+        json.dumps(form),
     ]
     return dict(zip(PRACTICE_PROMPTS, answers, strict=True))

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from radtune import files
 
 BATCH = 32
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 2e-3
+PATCH_GAIN = 3  # so that what a patch shows weighs as much as where it lies
 
 
 def teach(
@@ -58,7 +59,7 @@ def teach(
         for _ in bar:
             chosen = order.sample(range(len(records)), min(BATCH, len(records)))
             tokens, _ = tower(pixels[chosen].float().flatten(0, 1), grid_thw=grid.expand(len(chosen), 3))
-            seen = rms_norm(tokens.view(len(chosen), -1, width).mean(1), (width,))
+            seen = rms_norm(tokens, (width,)).view(len(chosen), -1, width).mean(1)  # as the language model norms them
             loss = sum(loss_of(head(seen), targets[name][chosen]) for name, head in heads.items())
             optimiser.zero_grad()
             loss.backward()
@@ -93,6 +94,7 @@ def _spread(tower: Any) -> None:
         if isinstance(module, torch.nn.Linear):
             into_residual = name.endswith(("attn.proj", "mlp.linear_fc2"))
             torch.nn.init.normal_(module.weight, 0, (0.4 if into_residual else 1) / math.sqrt(module.in_features))
+    tower.patch_embed.proj.weight.data *= PATCH_GAIN
     places, width = tower.pos_embed.weight.shape
     line = torch.linspace(-1, 1, math.isqrt(places))
     y, x = (axis.reshape(-1, 1) for axis in torch.meshgrid(line, line, indexing="ij"))
