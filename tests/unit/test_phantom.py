@@ -239,15 +239,33 @@ def test_practice_set_is_other_images_in_other_words(rows, tmp_path):
     assert not set(hashes) & {hashlib.sha256(row["image"]["bytes"]).hexdigest() for row in rows if row["image"]}
 
     records = read_json(out / "train.json")
-    assert len(records) == 24
-    assert len({record["id"] for record in records}) == 24
+    assert len({record["id"] for record in records}) == 8
     task = {row["text"] for row in rows if row["text"]}
     for record in records:
-        user, assistant = record["messages"]
-        assert (user["role"], assistant["role"]) == ("user", "assistant")
+        user, assistant, more, again = record["messages"]
+        assert [turn["role"] for turn in (user, assistant, more, again)] == ["user", "assistant"] * 2
         assert user["content"].startswith("<image>")
+        assert "<image>" not in more["content"]
         assert record["images"][0].removeprefix("practice/").removesuffix(".jpg") in hashes
-        assert not any(assistant["content"] in text for text in task if len(assistant["content"].split()) > 3)
+        assert assistant["content"].startswith(f"{record['facts']['horizontal']}, {record['facts']['vertical']}")
+        for turn in (assistant, again):
+            assert not any(turn["content"] in text for text in task if len(turn["content"].split()) > 3)
+
+
+def test_every_second_practice_image_mirrors_the_one_before(tmp_path):
+    phantom.write_practice(tmp_path / "practice", images=4, seed=5)
+    images = pq.read_table(tmp_path / "practice" / "practice.parquet")["image"].to_pylist()
+    first, second = (np.asarray(Image.open(io.BytesIO(image["bytes"])), int) for image in images[:2])
+    assert np.abs(first[:, ::-1] - second).mean() < 3
+    sides = {"left": "right", "left-center": "right-center", "central": "central"}
+    sides |= {value: key for key, value in sides.items()}
+    records = read_json(tmp_path / "practice" / "train.json")
+    assert records[1]["facts"]["horizontal"] == sides[records[0]["facts"]["horizontal"]]
+
+
+def test_practice_is_named_for_llamafactory(tmp_path):
+    out = tmp_path / "practice"
+    phantom.write_practice(out, images=2, seed=5)
     info = read_json(out / "dataset_info.json")["practice"]
     assert info["file_name"] == "train.json"
     assert info["formatting"] == "sharegpt"
