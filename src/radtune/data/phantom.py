@@ -122,7 +122,7 @@ def write_practice(out: Path, images: int, seed: int) -> None:
     """Write folder `out`: other phantoms, asked and answered in other words, to teach a tiny base model to see.
 
     practice.parquet has one row an image; images.parquet its shard, row and sha256; train.json is ShareGPT with one
-    record of two questions an image, whose picture is `practice/{sha256}.jpg`, and its `facts` in plain words;
+    record of three questions an image, whose picture is `practice/{sha256}.jpg`, and its `facts` in plain words;
     dataset_info.json names it for LLaMA-Factory.
     """
     rows, index, records = [], [], []
@@ -134,7 +134,7 @@ def write_practice(out: Path, images: int, seed: int) -> None:
         rows.append({"id": phantom.id, "image": image, "question": "<PRACTICE>", "text": text})
         index.append({"shard": "practice", "row": i, "image_sha256": sha256})
         first, *others = PRACTICE_PROMPTS
-        chosen = [(prompt, answers[prompt]) for prompt in (first, phantom.rng.choice(others))]
+        chosen = [(prompt, answers[prompt]) for prompt in (first, *phantom.rng.permutation(others)[:2])]
         turns = [turn for prompt, answer in chosen for turn in (("user", str(prompt)), ("assistant", answer))]
         messages = [{"role": role, "content": content} for role, content in turns]
         messages[0]["content"] = f"<image>{messages[0]['content']}"
