@@ -1,5 +1,6 @@
 """The command line: one sentence for a mistake, and a start without heavy imports."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,15 +8,25 @@ from pathlib import Path
 from radtune.cli import app
 
 
-def radtune(*arguments: str) -> subprocess.CompletedProcess[str]:
-    program = "from radtune.cli import main; main()"
-    return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+def radtune(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from radtune.cli import main; main()", *arguments]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
 
 
 def test_a_mistake_is_one_sentence_on_stderr(tmp_path: Path) -> None:
     done = radtune("list-shards", "--source", "local", "--path", str(tmp_path), "--out", str(tmp_path / "x.json"))
     assert done.returncode == 1
     assert done.stderr == f"radtune: {tmp_path} holds no .parquet file; check dataset.path or dataset.repo.\n"
+
+
+def test_an_unreachable_hub_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    out = str(tmp_path / "shards.json")
+    hub = ("list-shards", "--source", "huggingface", "--repo", "some/set", "--revision", "main", "--out", out)
+    done = radtune(*hub, HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_OFFLINE="0")
+    assert done.returncode == 1
+    assert done.stderr.startswith("radtune: huggingface did not give some/set (")
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_command_has_help_and_loads_no_torch() -> None:

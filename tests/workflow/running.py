@@ -17,7 +17,7 @@ SMALL: dict[str, Any] = {
     "results": "results/small",
     "dataset": {"source": "phantom", "phantom": {"images": 24, "shards": 2, "seed": 3}},
     "images": {"enhanced": {"size": 128}},
-    "model": {"tiny": {"images": 32, "training": {"num_train_epochs": 1}}},
+    "model": {"tiny": {"images": 32, "see_steps": 5}},
     "training": {"num_train_epochs": 1},
     "generation": {"max_new_tokens": 16},
     "limits": {"quarantine_share": 0.2},
