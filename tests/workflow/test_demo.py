@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running import ROOT, offline, place, snakemake
@@ -22,15 +23,16 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def scores(demo: Path, experiment: str) -> dict[str, dict[str, float]]:
+def scores(demo: Path, experiment: str) -> dict[str, dict[str, Any]]:
     return read_json(demo / "results" / "demo" / "evaluate" / experiment / "test.json")["overall"]["metrics"]
 
 
-@pytest.mark.parametrize(("metric", "margin"), [("rouge_l", 5), ("slots", 15)])
+@pytest.mark.parametrize(("metric", "margin"), [("rouge_l", 3), ("slots", 8)])
 def test_the_tuned_model_beats_base_and_floor(demo: Path, metric: str, margin: float) -> None:
     tuned, base = scores(demo, "lora")[metric], scores(demo, "base")[metric]
     assert tuned["value"] > base["value"] + margin
     assert tuned["value"] > tuned["floor"] + margin
+    assert tuned["lift_interval"][0] > 0
 
 
 def test_no_test_image_stands_in_train(demo: Path) -> None:
