@@ -180,10 +180,6 @@ def recipe_files(pattern):
     return files
 
 
-def experiment(key):
-    return lambda wildcards: EXPERIMENTS[wildcards.experiment][key]
-
-
 def sharegpt_file(name):
     """A file of the experiment's dataset; `name` may hold wildcards."""
 

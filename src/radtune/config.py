@@ -81,6 +81,8 @@ def _fill(value: Any, schema: Config, root: Config) -> Any:
         for key, part in schema.get("properties", {}).items():
             if key not in value and "default" in part:
                 value[key] = copy.deepcopy(part["default"])
+            elif isinstance(part.get("default"), dict) and not {"properties", "additionalProperties"} & set(part):
+                value[key] = _merge(part["default"], value[key])  # an open mapping: what is given overrides one by one
             if key in value and not (schema is root and key == "experiments"):
                 value[key] = _fill(value[key], part, root)
         extra = schema.get("additionalProperties")

@@ -66,6 +66,13 @@ def test_an_experiment_overrides_only_what_it_names() -> None:
     assert a["model_name"] == b["model_name"]
 
 
+def test_a_part_of_the_tiny_models_training_keeps_the_rest() -> None:
+    tiny = {"source": "tiny", "tiny": {"training": {"num_train_epochs": 2}}}
+    whole, part = (resolve({"model": m})["model"]["tiny"]["training"] for m in ({"source": "tiny"}, tiny))
+    assert part == whole | {"num_train_epochs": 2}
+    assert whole["num_train_epochs"] == 1
+
+
 def test_experiments_share_a_dataset_only_where_nothing_in_it_differs() -> None:
     given = {"same": {"generation": {"batch_size": 2}}, "english": {"prompts": {"language": "en"}}}
     given |= {"florence": {"answers": {"box": "florence"}}, "plain": {"images": "plain"}}

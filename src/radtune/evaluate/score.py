@@ -2,8 +2,8 @@
 
 `evaluate(predict/NAME/SPLIT.jsonl, evaluate/NAME/SPLIT.json, evaluate/NAME/SPLIT.samples.parquet)`
 
-Scores run from 0 to 100, but for `area_error` (percentage points). Intervals come from resampling whole groups
-(patients or near-duplicate slices), because samples of one group are no independent evidence.
+Scores run from 0 to 100, but for `area_error` (percentage points). Intervals come from resampling whole groups,
+because samples of one group are no independent evidence.
 """
 
 from __future__ import annotations
