@@ -19,11 +19,21 @@ DATA_FILES = {"samples_table": "samples.parquet", "quarantine": "quarantine.json
 with open("containers/images.yaml") as file:
     IMAGES = yaml.safe_load(file)
 RESULTS = CONFIG["results"]
+
+
+def image_recipe(name):
+    """The fields of an images recipe; a clip limit of 0 stands for no CLAHE."""
+    recipe = dict(CONFIG["images"][name])
+    return recipe | (recipe.pop("clahe") or {"clip_limit": 0})
+
+
 MEDIA = f"{RESULTS}/images"
+AHEAD = f"{MEDIA}/.ahead"
 EXPERIMENTS = CONFIG["experiments"]
 TRAINED = [name for name, value in EXPERIMENTS.items() if value["training"] is not None]
 DATASETS = {value["dataset"]: value for value in EXPERIMENTS.values()}
 MODELS = {value["model_name"]: value for value in EXPERIMENTS.values()}
+RECIPES = {made_with["images"]: image_recipe(made_with["images"]) for made_with in DATASETS.values()}
 SHAREGPT = collect("<results>/sharegpt/{dataset}/dataset_info.json", dataset=DATASETS)
 ADAPTERS = collect("<results>/train/{experiment}/adapter", experiment=TRAINED)
 SCORED = [f"{name}/{split}" for name, value in EXPERIMENTS.items() for split in value["generation"]["splits"]]
@@ -88,10 +98,7 @@ def report_flags():
 
 
 def recipe_flags(name, column):
-    """An images recipe; a clip limit of 0 stands for no CLAHE."""
-    recipe = dict(CONFIG["images"][name])
-    recipe |= recipe.pop("clahe") or {"clip_limit": 0}
-    return flags(recipe | {"column": column})
+    return flags(image_recipe(name) | {"column": column})
 
 
 def enhance_flags(wildcards):

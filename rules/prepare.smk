@@ -49,11 +49,26 @@ rule merge_index:
         " --images {output.images} --manifest {output.manifest} 2> {log}"
 
 
+rule write_recipes:
+    """The image recipes in use, for scan_shard to work ahead."""
+    output:
+        "<results>/data/recipes.json",
+    log:
+        "<logs>/write_recipes.log",
+    params:
+        recipes=json.dumps(RECIPES),
+    shell:
+        "echo {params.recipes:q} > {output} 2> {log}"
+
+
 rule scan_shard:
-    """Which images decode in full, their size and mode, and the box burned into them."""
+    """Which images decode in full, their size and mode, the box burned into them; and, while their pixels are in
+    memory, the enhanced images for enhance_shard to take. Another recipe makes nothing here stale.
+    """
     input:
         shard="<results>/data/shards/{shard}.parquet",
         images="<results>/data/images.parquet",
+        recipes=ancient("<results>/data/recipes.json"),
     output:
         "<results>/data/scan/{shard}.parquet",
     log:
@@ -61,14 +76,12 @@ rule scan_shard:
     benchmark:
         "<benchmarks>/scan_shard/{shard}.jsonl"
     params:
-        code=digest("radtune.images.scan"),
+        code=digest("radtune.images.scan", without="radtune.images.enhance"),
         column=lookup(dpath="dataset/columns/image", within=CONFIG),
+        ahead=AHEAD,
     shell:
-        "radtune scan"
-        " --shard {input.shard}"
-        " --images {input.images}"
-        " --column {params.column:q}"
-        " --out {output} 2> {log}"
+        "radtune scan --shard {input.shard} --images {input.images} --column {params.column:q}"
+        " --recipes {input.recipes} --ahead {params.ahead} --out {output} 2> {log}"
 
 
 rule split_samples:
@@ -80,6 +93,7 @@ rule split_samples:
         samples="<results>/data/samples.parquet",
         quarantine="<results>/data/quarantine.jsonl",
         leakage="<results>/data/leakage.json",
+        checks="<results>/data/checks.json",
     log:
         "<logs>/split_samples.log",
     benchmark:
@@ -89,7 +103,8 @@ rule split_samples:
         flags=split_flags(),
     shell:
         "radtune split {params.flags} --index {input.index} --scan {input.scan}"
-        " --samples {output.samples} --quarantine {output.quarantine} --leakage-out {output.leakage} 2> {log}"
+        " --samples {output.samples} --quarantine {output.quarantine} --leakage-out {output.leakage}"
+        " --checks {output.checks} 2> {log}"
 
 
 rule enhance_shard:
@@ -97,6 +112,7 @@ rule enhance_shard:
     input:
         shard="<results>/data/shards/{shard}.parquet",
         images="<results>/data/images.parquet",
+        scan=ancient("<results>/data/scan/{shard}.parquet"),
     output:
         images=directory("<results>/images/{recipe}/{shard}"),
         geometry="<results>/images/{recipe}/geometry/{shard}.parquet",
@@ -107,8 +123,10 @@ rule enhance_shard:
     params:
         code=digest("radtune.images.enhance"),
         flags=enhance_flags,
+        ahead=AHEAD,
     shell:
         "radtune enhance {params.flags} --shard {input.shard} --images {input.images}"
+        " --ahead {params.ahead}/{wildcards.recipe}/{wildcards.shard}"
         " --out {output.images} --geometry {output.geometry} 2> {log}"
 
 

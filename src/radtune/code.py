@@ -31,11 +31,11 @@ def imports(module: str) -> frozenset[str]:
     return frozenset(name for name in found if name.split(".")[0] == "radtune" and name != "radtune" and _file(name))
 
 
-def closure(module: str) -> list[str]:
-    """`module` and every radtune module that it reaches, sorted."""
+def closure(module: str, without: str = "") -> list[str]:
+    """`module` and every radtune module that it reaches, sorted; `without` is not entered."""
     reached, queue = {module}, [module]
     while queue:
-        new = imports(queue.pop()) - reached
+        new = imports(queue.pop()) - reached - {without}
         reached |= new
         queue += new
     return sorted(reached)
@@ -51,10 +51,10 @@ def _meaning(file: Path) -> bytes:
 
 
 @cache
-def digest(module: str) -> str:
+def digest(module: str, without: str = "") -> str:
     """Twelve hex digits over the import closure of `module`, and over the templates beside its modules."""
     total = hashlib.sha256()
-    for name in closure(module):
+    for name in closure(module, without):
         file = _file(name)
         assert file is not None
         total.update(name.encode() + _meaning(file))

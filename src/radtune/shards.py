@@ -14,11 +14,13 @@ from tqdm import tqdm
 from radtune.files import UserError
 
 BATCH = 64  # rows: at 100 KB an image a few megabytes
+BUFFER = 2**20  # bytes read at a time: without it a whole column chunk, up to a whole shard, is held
 
 
 def open_shard(path: Path, columns: list[str]) -> pq.ParquetFile:
+    """The shard, to be streamed; raises UserError where it is no parquet or lacks one of `columns`."""
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
     except OSError as error:
         raise UserError(f"{path} is no readable parquet file ({error}); fetch or write it again.") from None
     missing = [name for name in columns if name not in file.schema_arrow.names]
@@ -28,20 +30,30 @@ def open_shard(path: Path, columns: list[str]) -> pq.ParquetFile:
     return file
 
 
-def owned_images(shard: Path, images: Path, column: str) -> Iterator[tuple[str, bytes]]:
-    """(image_sha256, bytes) of each image that images.parquet gives to this shard, in row order."""
-    owned = pq.read_table(images, filters=[("shard", "=", shard.stem)])
-    wanted = dict(zip(owned["row"].to_pylist(), owned["image_sha256"].to_pylist(), strict=True))
+def owned_rows(shard: Path, images: Path) -> dict[int, str]:
+    """{row: image_sha256} of the images that images.parquet gives to this shard, in row order."""
+    owned = pq.read_table(images, filters=[("shard", "=", shard.stem)], columns=["row", "image_sha256"])
+    return dict(zip(owned["row"].to_pylist(), owned["image_sha256"].to_pylist(), strict=True))
+
+
+def owned_images(shard: Path, owned: dict[int, str], column: str) -> Iterator[tuple[str, bytes]]:
+    """(image_sha256, bytes) of each owned row, in row order; row groups that own nothing are not read."""
     file = open_shard(shard, [column])
-    row = 0
-    with tqdm(total=len(wanted), unit="image", desc=shard.stem, disable=None) as progress:
-        for batch in file.iter_batches(batch_size=BATCH, columns=[f"{column}.bytes"]):
-            values = batch.column(0).field("bytes")
-            for i in range(len(values)):
-                if row in wanted:
-                    yield wanted[row], values[i].as_py() or b""
-                    progress.update()
-                row += 1
+    first = 0
+    with tqdm(total=len(owned), unit="image", desc=shard.stem, disable=None) as progress:
+        for group in range(file.num_row_groups):
+            rows = range(first, first + file.metadata.row_group(group).num_rows)
+            first = rows.stop
+            if not any(row in owned for row in rows):
+                continue
+            row = rows.start
+            for batch in file.iter_batches(batch_size=BATCH, row_groups=[group], columns=[f"{column}.bytes"]):
+                values = batch.column(0).field("bytes")
+                for i in range(len(values)):
+                    if row in owned:
+                        yield owned[row], values[i].as_py() or b""
+                        progress.update()
+                    row += 1
 
 
 def read_image(shard: Path, row: int, column: str) -> bytes:
@@ -50,7 +62,9 @@ def read_image(shard: Path, row: int, column: str) -> bytes:
     for group in range(file.num_row_groups):
         rows = file.metadata.row_group(group).num_rows
         if row < rows:
-            table = file.read_row_group(group, columns=[f"{column}.bytes"])
-            return bytes(table.column(0)[row].as_py()["bytes"])
+            for batch in file.iter_batches(batch_size=BATCH, row_groups=[group], columns=[f"{column}.bytes"]):
+                if row < len(batch):
+                    return bytes(batch.column(0).field("bytes")[row].as_py() or b"")
+                row -= len(batch)
         row -= rows
     raise IndexError(f"{shard} has no row {row}")

@@ -1,27 +1,41 @@
 """Groups hold together what must not be torn apart, and splits meet their fractions."""
 
+import numpy as np
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radtune.data.groups import group_rows, leakage, split_groups
+from radtune.data.groups import group_rows, leakage, near_duplicates, split_groups
 
 FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
+def groups_of(images: list[str], *others: list[str | None], near: list[tuple[str, str]] | None = None) -> list[str]:
+    of = sorted(set(images))
+    pairs = tuple(np.array([of.index(pair[side]) for pair in near or []], np.int64) for side in (0, 1))
+    columns = [pa.array(column, pa.string()) for column in (images, *others)]
+    found: list[str] = group_rows(*columns, near=pairs, of=pa.array(of)).to_pylist()
+    return found
+
+
 def test_rows_that_share_an_image_or_an_id_are_one_group() -> None:
     #        one image       a second image under the id of the first    alone
-    groups = group_rows(["a", "a", "b", "c"], ["1", "2", "2", "3"])
-    assert groups == ["a", "a", "a", "c"]
+    assert groups_of(["a", "a", "b", "c"], ["1", "2", "2", "3"]) == ["a", "a", "a", "c"]
+
+
+def test_a_patient_and_near_duplicates_join_too() -> None:
+    images, ids = ["a", "b", "c", "d", "e"], ["1", "2", "3", "4", "5"]
+    assert groups_of(images, ids, ["p", None, "p", None, None], near=[("b", "c"), ("d", "e")]) == list("aaadd")
 
 
 def test_the_same_word_as_image_and_id_joins_nothing() -> None:
-    assert len(set(group_rows(["x", "y"], ["y", "x"]))) == 2
+    assert len(set(groups_of(["x", "y"], ["y", "x"]))) == 2
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 60)), min_size=1, max_size=200), st.integers(0, 5))
 def test_no_group_is_torn_apart(rows: list[tuple[int, int]], seed: int) -> None:
     images, ids = [str(i) for i, _ in rows], [f"id{i}" for _, i in rows]
-    groups = group_rows(images, ids)
+    groups = groups_of(images, list(ids))
     splits = split_groups(groups, FRACTIONS, seed)
     for keys in (groups, images, ids):
         assert all(len({s for k, s in zip(keys, splits, strict=True) if k == key}) == 1 for key in set(keys))
@@ -29,13 +43,51 @@ def test_no_group_is_torn_apart(rows: list[tuple[int, int]], seed: int) -> None:
     assert after["images"]["test_in_train"] == after["groups"]["validation_in_train"] == 0
 
 
-def test_fractions_are_met_and_the_seed_decides() -> None:
-    groups = [f"g{i // 6}" for i in range(6000)]
-    splits = split_groups(groups, FRACTIONS, 0)
+@given(st.integers(0, 2**32), st.integers(0, 40))
+def test_near_duplicates_are_all_pairs_within_the_distance(seed: int, bits: int) -> None:
+    rng = np.random.default_rng(seed)
+    hashes = rng.integers(0, 256, (40, 32)).astype(np.uint8)
+    for i in range(1, 30):  # most are another one with some bits turned, or the same
+        hashes[i] = hashes[rng.integers(i)]
+        for bit in rng.integers(0, 256, rng.integers(0, 30)):
+            hashes[i, bit // 8] ^= 1 << (bit % 8)
+    found = near_duplicates(hashes, bits)
+    labels = _components(len(hashes), zip(*found, strict=True))
+    spread = np.unpackbits(hashes, axis=1).astype(int)
+    distance = (spread[:, None] != spread[None]).sum(axis=2)
+    assert labels == _components(len(hashes), zip(*np.nonzero(distance <= bits), strict=True))
+
+
+def _components(n: int, pairs: "zip[tuple[int, int]]") -> list[int]:
+    label = list(range(n))
+    for a, b in pairs:
+        old, new = label[b], label[a]
+        label = [new if value == old else value for value in label]
+    return [label.index(value) for value in label]
+
+
+@given(st.lists(st.integers(1, 40), min_size=200, max_size=300), st.integers(0, 3))
+def test_fractions_are_met_within_a_percent(sizes: list[int], seed: int) -> None:
+    groups = [f"g{i}" for i, size in enumerate(sizes) for _ in range(size)]
+    splits = split_groups(groups, FRACTIONS, seed)
     for split, fraction in FRACTIONS.items():
-        assert abs(splits.count(split) / 6000 - fraction) < 0.01
-    assert splits == split_groups(groups, FRACTIONS, 0)
-    assert splits != split_groups(groups, FRACTIONS, 1)
+        assert abs(splits.count(split) / len(groups) - fraction) < 0.01
+    assert splits == split_groups(groups, FRACTIONS, seed)
+    assert splits != split_groups(groups, FRACTIONS, seed + 1)
+
+
+def test_a_giant_group_goes_where_there_is_room() -> None:
+    groups = ["giant"] * 700 + [f"g{i}" for i in range(300)]
+    splits = split_groups(groups, FRACTIONS, 0)
+    assert splits[0] == "train"
+    assert [splits.count(split) for split in FRACTIONS] == [800, 100, 100]
+
+
+def test_an_empty_fraction_gets_nothing() -> None:
+    assert set(split_groups([f"g{i}" for i in range(50)], {"train": 0.5, "validation": 0, "test": 0.5}, 0)) == {
+        "train",
+        "test",
+    }
 
 
 def test_leakage_counts_what_stands_in_train_too() -> None:

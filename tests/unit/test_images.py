@@ -1,6 +1,7 @@
 """Image bytes to the picture that the model sees."""
 
 import io
+import json
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from radtune.images import overlay, read
 from radtune.images.enhance import enhance, letterbox
-from radtune.images.scan import scan
+from radtune.images.scan import likeness, scan
 from radtune.reasons import Reason, Unusable
 
 
@@ -30,14 +31,33 @@ def textured(width: int = 300, height: int = 200) -> Image.Image:
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "CMYK", "LA", "1"])
 def test_every_mode_becomes_the_same_picture(mode: str) -> None:
     image = textured().convert(mode)
-    pixels = read.rgb(read.open_image(encode(image, "TIFF" if mode == "CMYK" else "PNG")))
-    assert pixels.shape == (200, 300, 3)
-    assert np.abs(pixels.astype(int) - np.asarray(image.convert("RGB")).astype(int)).mean() < 1
+    pixels, found = read.decode(encode(image, "TIFF" if mode == "CMYK" else "PNG"))
+    assert found == mode
+    assert pixels.shape == ((200, 300) if mode in ("L", "1") else (200, 300, 3))
+    expected = np.asarray(image.convert("L" if pixels.ndim == 2 else "RGB")).astype(int)
+    assert np.abs(pixels.astype(int) - expected).mean() < 1
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_the_fast_way_through_jpeg_gives_pillows_pixels(mode: str) -> None:
+    data = encode(textured(301, 203).convert(mode), "JPEG")
+    pixels = read.decode(data).pixels.astype(int)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("L" if mode == "L" else "RGB")).astype(int)
+    assert np.abs(pixels - expected).max() <= 2
+
+
+def test_an_orientation_tag_moves_no_pixel() -> None:
+    """Boxes belong to the pixels as they are stored."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    textured().convert("RGB").save(buffer, "JPEG", exif=exif)
+    assert read.decode(buffer.getvalue()).pixels.shape == (200, 300, 3)
 
 
 def test_sixteen_bits_are_scaled_not_clipped() -> None:
     ramp = np.linspace(0, 4095, 300 * 200).reshape(200, 300).astype(np.uint16)
-    grey = read.rgb(read.open_image(encode(Image.fromarray(ramp))))[..., 0]
+    grey = read.decode(encode(Image.fromarray(ramp))).pixels
     assert (grey.min(), grey.max()) == (0, 255)
     assert len(np.unique(grey)) == 256
 
@@ -54,7 +74,7 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
 )
 def test_a_picture_is_read_in_full_or_not_at_all(data: bytes, reason: Reason) -> None:
     with pytest.raises(Unusable) as caught:
-        read.rgb(read.open_image(data))
+        read.decode(data)
     assert caught.value.reason == reason
 
 
@@ -148,3 +168,45 @@ def test_a_scan_says_what_each_image_is(shard: tuple[Path, Path], tmp_path: Path
     assert max(abs(x - y) for x, y in zip(a["box"], (100, 120, 200, 220), strict=True)) <= 1
     assert b["reason"] == "image_unreadable"
     assert (c["mode"], c["box"]) == ("L", None)
+
+
+def distance(a: bytes, b: bytes) -> int:
+    return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).bit_count()
+
+
+def test_the_rectangle_makes_no_other_picture() -> None:
+    """One slice with two boxes is alike; with the rectangles left in it would be less so; another slice is not."""
+    pixels = [np.asarray(boxed(box)) for box in ((100, 120, 200, 220), (300, 60, 420, 200))]
+    hashes = [likeness(p, overlay.find_box(p)) for p in pixels]
+    assert len(hashes[0]) == 32
+    assert distance(*hashes) <= 14
+    assert distance(*hashes) < distance(*(likeness(p, None) for p in pixels))
+    assert distance(hashes[0], likeness(pixels[0][::-1], None)) > 60
+
+
+RECIPES = {
+    "plain": {"size": 128, "clip_limit": 0, "format": "png"},
+    "unboxed": {"size": 224, "clip_limit": 2.0, "burned_in_box": "inpaint"},
+}
+
+
+def test_what_the_scan_made_ahead_is_what_enhance_makes(shard: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "recipes.json").write_text(json.dumps(RECIPES))
+    ahead = tmp_path / "ahead"
+    scan(*shard, tmp_path / "scan.parquet", recipes=tmp_path / "recipes.json", ahead=ahead)
+    for name, recipe in RECIPES.items():
+        own, taken = tmp_path / f"own_{name}", tmp_path / f"taken_{name}"
+        enhance(*shard, own, own.with_suffix(".parquet"), **recipe)
+        inode = (ahead / name / "s" / ("a.png" if name == "plain" else "a.jpg")).stat().st_ino
+        enhance(*shard, taken, taken.with_suffix(".parquet"), **recipe, ahead=ahead / name / "s")
+        assert {p.name: p.read_bytes() for p in own.iterdir()} == {p.name: p.read_bytes() for p in taken.iterdir()}
+        assert pq.read_table(own.with_suffix(".parquet")) == pq.read_table(taken.with_suffix(".parquet"))
+        assert inode in {p.stat().st_ino for p in taken.iterdir()}  # moved, not made again
+
+
+def test_what_was_made_ahead_with_another_recipe_is_left(shard: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "recipes.json").write_text(json.dumps(RECIPES))
+    scan(*shard, tmp_path / "scan.parquet", recipes=tmp_path / "recipes.json", ahead=tmp_path / "ahead")
+    recipe = RECIPES["plain"] | {"size": 64}
+    enhance(*shard, tmp_path / "out", tmp_path / "g.parquet", **recipe, ahead=tmp_path / "ahead" / "plain" / "s")
+    assert Image.open(tmp_path / "out" / "a.png").size == (64, 64)

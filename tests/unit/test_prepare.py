@@ -48,10 +48,12 @@ def prepare(source: Path, out: Path, *, by: str = "group", quarantine_share: flo
         by=by,
         fractions={"train": 0.8, "validation": 0.1, "test": 0.1},
         seed=0,
+        near_duplicate_bits=26,
         quarantine_share=quarantine_share,
         samples=out / "samples.parquet",
         quarantine=out / "quarantine.jsonl",
         leakage_out=out / "leakage.json",
+        checks=out / "checks.json",
     )
     geometry = [out / "geometry" / part.name for part in parts]
     write_sharegpt(
@@ -93,6 +95,9 @@ def test_the_split_leaks_nothing_that_was_delivered_leaking(prepared: Path) -> N
     leakage = read_json(prepared / "leakage.json")
     assert leakage["as_delivered"]["images"]["test_in_train"] > 0
     assert leakage["after"]["images"]["test_in_train"] == leakage["after"]["groups"]["validation_in_train"] == 0
+    shares = read_json(prepared / "checks.json")["split"]
+    assert shares["asked"] == {"train": 0.8, "validation": 0.1, "test": 0.1}
+    assert sum(shares["got"].values()) == pytest.approx(1)
 
 
 def test_the_official_split_stays_possible_and_says_what_leaks(phantoms: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
     radtune index --shard SHARD.parquet --split train --out index/SHARD.parquet
     radtune merge-index --index index/*.parquet --shards shards.json --images images.parquet --manifest manifest.json
 
-images.parquet gives each unique image to the first shard and row that holds it, so that it is decoded once.
+images.parquet gives each unique image to one of the shards and rows that hold it, so that it is decoded once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
@@ -24,43 +26,54 @@ from radtune.shards import BATCH, open_shard
 
 SCHEMA = pa.schema(
     [
-        ("shard", pa.string()),
         ("row", pa.int64()),
         ("id", pa.string()),
         ("tag", pa.string()),
-        ("split_official", pa.string()),
         ("image_sha256", pa.string()),
-        ("parts", pa.string()),  # the parsed answer as JSON; null where there is a reason
-        ("reason", pa.string()),
+        ("parts", pa.string()),  # the parsed answer as JSON
+        ("reason", pa.string()),  # a code of reasons.Reason where the row cannot be used
         ("raw", pa.string()),  # the text as it came, cut to RAW_CHARS
+        ("kin", pa.string()),  # the data set's own group (a patient or series), if it has that column
     ]
 )
 RAW_CHARS = 2000
+_ROW_GROUP = 4096
 
 
 def index(shard: Path, split: str, out: Path, columns: dict[str, str]) -> None:
-    """One row of SCHEMA per input row, in order. `columns` names the shard's columns for id, image, question, text."""
+    """One row of SCHEMA per input row, in order. `columns` names the shard's columns for id, image, question, text and,
+    where the shard has it, group. The file's metadata hold the shard's sha256 and its official split.
+    """
     names = [columns[key] for key in ("id", "image", "question", "text")]
     file = open_shard(shard, names)
-    name, row = shard.stem, 0
+    kin = columns.get("group", "")
+    if kin in file.schema_arrow.names:
+        names.append(kin)
+    with shard.open("rb") as stream:
+        metadata = {"sha256": hashlib.file_digest(stream, "sha256").hexdigest(), "split": split}
+    row = 0
     with (
         replacing(out) as temporary,
-        pq.ParquetWriter(temporary, SCHEMA) as writer,
-        tqdm(total=file.metadata.num_rows, unit="row", desc=name, disable=None) as progress,
+        pq.ParquetWriter(temporary, SCHEMA.with_metadata(metadata), compression="zstd") as writer,
+        tqdm(total=file.metadata.num_rows, unit="row", desc=shard.stem, disable=None) as progress,
     ):
+        rows: list[dict[str, Any]] = []
         for batch in file.iter_batches(batch_size=BATCH, columns=names):
-            rows = []
-            for sample in zip(*(batch.column(key).to_pylist() for key in names), strict=True):
-                rows.append({"shard": name, "row": row, "split_official": split} | _entry(*sample))
+            id, question, text = (batch.column(columns[key]).to_pylist() for key in ("id", "question", "text"))
+            bytes_ = batch.column(columns["image"]).field("bytes")
+            of = batch.column(kin).to_pylist() if kin in names else [None] * len(batch)
+            for i in range(len(batch)):
+                entry = _entry(id[i], bytes_[i].as_buffer(), question[i], text[i])
+                rows.append({"row": row, "kin": of[i]} | entry)
                 row += 1
-            writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
-            progress.update(len(rows))
-        with shard.open("rb") as bytes_read:
-            writer.add_key_value_metadata({"sha256": hashlib.file_digest(bytes_read, "sha256").hexdigest()})
+            if len(rows) >= _ROW_GROUP:
+                writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
+                rows = []
+            progress.update(len(batch))
+        writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
-def _entry(id: str | None, image: dict[str, Any] | None, question: str | None, text: str | None) -> dict[str, Any]:
-    data = (image or {}).get("bytes") or b""
+def _entry(id: str | None, data: pa.Buffer | None, question: str | None, text: str | None) -> dict[str, Any]:
     entry: dict[str, Any] = {"id": id or "", "tag": (question or "").strip("<> "), "raw": (text or "")[:RAW_CHARS]}
     entry["image_sha256"] = hashlib.sha256(data).hexdigest() if data else None
     try:
@@ -77,18 +90,37 @@ def _entry(id: str | None, image: dict[str, Any] | None, question: str | None, t
 
 def merge_index(index: list[Path], shards: Path, images: Path, manifest: Path) -> None:
     """Name the owner row of each unique image, and record what was read: every shard with its digest and rows."""
-    owners: dict[str, tuple[str, int]] = {}
     read: dict[str, dict[str, Any]] = {}
+    digests, rows = [], []
     for path in sorted(index):
         with pq.ParquetFile(path) as file:
             read[path.stem] = {"sha256": file.metadata.metadata[b"sha256"].decode(), "rows": file.metadata.num_rows}
-            table = file.read(["shard", "row", "image_sha256"])
-        for shard, row, sha256 in zip(*(column.to_pylist() for column in table.columns), strict=True):
-            if sha256:
-                owners.setdefault(sha256, (shard, row))
+            table = file.read(["image_sha256"])
+        digests.append(table["image_sha256"].combine_chunks())
+        rows.append(np.arange(len(table)))
     listing = read_json(shards)
     listing["shards"] = [entry | read[entry["name"]] for entry in listing["shards"]]
     write_json(manifest, listing)
-    columns = [[owner[0] for owner in owners.values()], [owner[1] for owner in owners.values()], list(owners)]
     with replacing(images) as temporary:
-        pq.write_table(pa.table(columns, names=["shard", "row", "image_sha256"]), temporary)
+        pq.write_table(_owners(list(read), digests, rows), temporary, row_group_size=2**16)
+
+
+def _owners(shards: list[str], digests: list[pa.Array], rows: list[np.ndarray[Any, Any]]) -> pa.Table:
+    """shard, row, image_sha256: one row for each unique image, chosen among those that hold it by the image's digest,
+    so that the shards share the work evenly; in order of shard and row.
+    """
+    found = pa.concat_arrays(digests).dictionary_encode()
+    unique = found.dictionary
+    codes = found.indices.fill_null(-1).to_numpy()
+    order = np.argsort(codes, kind="stable")[np.count_nonzero(codes < 0) :]
+    counts = np.bincount(codes[order], minlength=len(unique))
+    lots = np.array([int(sha256[:8], 16) for sha256 in unique.to_pylist()], np.int64)
+    owners = np.sort(order[np.cumsum(counts) - counts + lots % np.maximum(counts, 1)])
+    names = pa.DictionaryArray.from_arrays(np.repeat(np.arange(len(shards)), [len(part) for part in rows]), shards)
+    return pa.table(
+        {
+            "shard": names.take(pa.array(owners)).cast(pa.string()),
+            "row": np.concatenate(rows)[owners],
+            "image_sha256": pc.take(unique, pa.array(codes[owners])),
+        }
+    )

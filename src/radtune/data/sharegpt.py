@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import yaml
@@ -19,7 +18,7 @@ import yaml
 from radtune.data.answers import TAGS, render
 from radtune.data.boxes import Letterbox
 from radtune.data.groups import SPLITS
-from radtune.files import UserError, replacing, write_json
+from radtune.files import UserError, replacing, write_json, write_text
 
 _FILE = {
     "formatting": "sharegpt",
@@ -52,30 +51,24 @@ def write_sharegpt(
     wordings = read_prompts(prompts)
     places: dict[str, tuple[str, Letterbox]] = {}
     for path in sorted(geometry):
-        for row in pq.read_table(path).to_pylist():
-            sha256, file = row.pop("image_sha256"), row.pop("file")
-            places[sha256] = (f"{media}/{path.stem}/{file}", Letterbox(**row))
-    entries: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
-    for row in pq.read_table(samples, filters=[("status", "=", "kept")]).to_pylist():
-        file, letterbox = places[row["image_sha256"]]
-        answer = render(row["tag"], json.loads(row["parts"]), record=record, box=box, letterbox=letterbox)
-        choices = wordings[row["tag"]]
+        names = ["image_sha256", "file", *Letterbox._fields]
+        for sha256, file, *numbers in zip(*(pq.read_table(path)[name].to_pylist() for name in names), strict=True):
+            places[sha256] = (f"{media}/{path.stem}/{file}", Letterbox(*numbers))
+    lines: dict[str, list[str]] = {split: [] for split in SPLITS}
+    names = ["sample", "tag", "group", "split", "image_sha256", "parts"]
+    kept = pq.read_table(samples, columns=names, filters=[("status", "=", "kept")])
+    for id, tag, group, split, sha256, parts in zip(*(kept[name].to_pylist() for name in names), strict=True):
+        file, letterbox = places[sha256]
+        answer = render(tag, json.loads(parts), record=record, box=box, letterbox=letterbox)
+        choices = wordings[tag]
         # by seed, id and tag, so that a new row never changes another row's prompt
-        choice = int.from_bytes(hashlib.sha256(f"{seed}/{row['id']}/{row['tag']}".encode()).digest()[:8], "big")
-        entries[row["split"]].append(
-            {
-                "id": row["id"],
-                "tag": row["tag"],
-                "group": row["group"],
-                "messages": [
-                    {"role": "user", "content": "<image>" + choices[choice % len(choices)]},
-                    {"role": "assistant", "content": answer},
-                ],
-                "images": [file],
-            }
-        )
+        choice = int.from_bytes(hashlib.sha256(f"{seed}/{id}/{tag}".encode()).digest()[:8], "big")
+        prompt = choices[choice % len(choices)]
+        messages = [{"role": "user", "content": f"<image>{prompt}"}, {"role": "assistant", "content": answer}]
+        entry = {"id": id, "tag": tag, "group": group, "messages": messages, "images": [file]}
+        lines[split].append(json.dumps(entry, ensure_ascii=False))
     with replacing(out) as folder:
         folder.mkdir()
-        for split in SPLITS:
-            write_json(folder / f"{split}.json", entries[split])
+        for split in SPLITS:  # one entry a line: quick to write, to read in part, and to compare
+            write_text(folder / f"{split}.json", "[\n" + ",\n".join(lines[split]) + "\n]\n")
         write_json(folder / "dataset_info.json", {split: {"file_name": f"{split}.json"} | _FILE for split in SPLITS})

@@ -8,35 +8,38 @@ kept + quarantined = input rows, checked here. Too large a quarantined share sto
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from radtune.data.groups import group_rows, leakage, split_groups
+from radtune.data.groups import SPLITS, group_rows, leakage, near_duplicates, split_groups
 from radtune.files import UserError, replacing, write_json, write_jsonl
 from radtune.reasons import Reason
 
 SCHEMA = pa.schema(
     [
-        (name, pa.string())
-        for name in (
-            "shard",
-            "row",
-            "id",
-            "tag",
-            "split_official",
-            "image_sha256",
-            "group",
-            "split",
-            "status",
-            "reason",
-        )
+        ("shard", pa.string()),
+        ("row", pa.int64()),
+        ("id", pa.string()),
+        ("sample", pa.string()),  # the id, made unique where another image has the same id and tag
+        ("tag", pa.string()),
+        ("split_official", pa.string()),
+        ("image_sha256", pa.string()),
+        ("group", pa.string()),
+        ("split", pa.string()),
+        ("status", pa.string()),  # kept or quarantined
+        ("reason", pa.string()),
+        ("box", pa.list_(pa.int32())),  # the rectangle found in the pixels, see images/scan.py
+        ("parts", pa.string()),  # the parsed answer as JSON
     ]
-    + [("box", pa.list_(pa.int32())), ("parts", pa.string())]
-).set(1, pa.field("row", pa.int64()))
+)
+SURE = 0.8  # confidence from which a rectangle counts as found beyond doubt
+Columns = dict[str, list[Any]]
 
 
 def split(
@@ -46,57 +49,152 @@ def split(
     by: str,
     fractions: dict[str, float],
     seed: int,
+    near_duplicate_bits: int,
     quarantine_share: float,
     samples: Path,
     quarantine: Path,
     leakage_out: Path,
+    checks: Path,
 ) -> None:
-    rows = _read(index)
-    looks = {look["image_sha256"]: look for look in _read(scan)}
-    seen: set[tuple[str, str]] = set()
-    for row in rows:
-        look = looks.get(row["image_sha256"], {})
-        row["box"] = look.get("box")
-        if not row["reason"] and look.get("reason"):
-            row["reason"] = look["reason"]
-        if not row["reason"] and (row["id"], row["tag"]) in seen:
-            row["reason"] = Reason.DUPLICATE
-        if not row["reason"]:
-            seen.add((row["id"], row["tag"]))
-        row["status"] = "quarantined" if row["reason"] else "kept"
-    kept = [row for row in rows if row["status"] == "kept"]
-    lost = [row for row in rows if row["status"] == "quarantined"]
-    assert len(kept) + len(lost) == len(rows) == sum(pq.read_metadata(path).num_rows for path in index)
-    _check_share(lost, len(rows), quarantine_share, quarantine)
-    write_jsonl(quarantine, map(_quarantined, lost))
+    """Write samples.parquet and what a reader asks of it: quarantine.jsonl, leakage.json and checks.json."""
+    index = sorted(index)
+    rows = _read_index(index)
+    looks = pa.concat_tables(pq.read_table(path) for path in sorted(scan)).combine_chunks()
+    look = looks.take(pc.index_in(rows["image_sha256"], looks["image_sha256"]))
+    columns: Columns = {name: rows[name].to_pylist() for name in ("id", "tag", "image_sha256", "parts")}
+    columns["box"] = look["box"].to_pylist()
+    columns["reason"] = pc.coalesce(rows["reason"], look["reason"]).to_pylist()
+    columns["sample"] = _name_samples(columns)
 
-    images, official = [row["image_sha256"] for row in kept], [row["split_official"] for row in kept]
-    groups = group_rows(images, [row["id"] for row in kept])
+    kept = np.array([reason is None for reason in columns["reason"]])
+    lost = np.flatnonzero(~kept)
+    assert kept.sum() + len(lost) == len(rows) == sum(pq.read_metadata(path).num_rows for path in index)
+    _check_share(columns["reason"], index, lost, rows, quarantine_share, quarantine)
+    write_jsonl(quarantine, _quarantined(columns["reason"], index, lost, rows))
+
+    used = rows.filter(pa.array(kept))
+    sound = looks.filter(pc.is_valid(looks["likeness"]))
+    groups = group_rows(
+        *(used[name].combine_chunks() for name in ("image_sha256", "id", "kin")),
+        near=near_duplicates(_hashes(sound), near_duplicate_bits),
+        of=sound["image_sha256"].combine_chunks(),
+    ).to_pylist()
+    official, images = used["split_official"].to_pylist(), used["image_sha256"].to_pylist()
     chosen = official if by == "official" else split_groups(groups, fractions, seed)
-    for row, group, name in zip(kept, groups, chosen, strict=True):
-        row |= {"group": group, "split": name}
+    after = leakage(chosen, images, groups)
+    write_json(leakage_out, {"as_delivered": leakage(official, images, groups), "after": after, "by": by})
+    shares = Counter(chosen)
+    largest = max(Counter(groups).values())
     write_json(
-        leakage_out,
-        {"as_delivered": leakage(official, images, groups), "after": leakage(chosen, images, groups), "by": by},
+        checks,
+        {
+            "images": _rectangles(looks),
+            "split": {
+                "by": by,
+                "asked": fractions,
+                "got": {name: shares[name] / len(used) for name in SPLITS},
+                "groups": len(set(groups)),
+                "largest_group": largest,
+            },
+        },
     )
+    table = rows.select(["shard", "row", "id", "tag", "split_official", "image_sha256"])
+    places = np.where(kept, np.cumsum(kept) - 1, 0)
+    mask = pa.array(~kept)
+    found = {
+        "sample": pa.array(columns["sample"], pa.string()),
+        "group": pc.if_else(mask, None, pa.array(groups, pa.string()).take(pa.array(places))),
+        "split": pc.if_else(mask, None, pa.array(chosen, pa.string()).take(pa.array(places))),
+        "status": pc.if_else(mask, "quarantined", "kept"),
+        "reason": pa.array(columns["reason"], pa.string()),
+        "box": look["box"],
+        "parts": pa.array(columns["parts"], pa.string()),
+    }
+    for name, values in found.items():
+        table = table.append_column(name, values)
     with replacing(samples) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary)
+        pq.write_table(table.select(SCHEMA.names).cast(SCHEMA), temporary, compression="zstd")
 
 
-def _read(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    return [row for path in sorted(paths) for row in pq.read_table(path).to_pylist()]
+def _read_index(index: list[Path]) -> pa.Table:
+    """The index's rows, less their raw text, with their shard and official split."""
+    tables = []
+    for path in index:
+        with pq.ParquetFile(path) as file:
+            table = file.read([name for name in file.schema_arrow.names if name != "raw"])
+            official = file.metadata.metadata[b"split"].decode()
+        for name, value in (("shard", path.stem), ("split_official", official)):
+            table = table.append_column(name, pa.repeat(pa.scalar(value), len(table)))
+        tables.append(table)
+    return pa.concat_tables(tables).combine_chunks()
 
 
-def _quarantined(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: row[key] for key in ("shard", "row", "id", "tag", "reason")} | {"text": row["raw"]}
+def _name_samples(columns: Columns) -> list[str]:
+    """Each row's name: its id, with the image's digest where another image has that id and tag. A second row of the
+    same id, tag and image gets Reason.DUPLICATE.
+    """
+    names = list(columns["id"])
+    owner: dict[tuple[str, str], str] = {}
+    seen: set[tuple[str, str, str]] = set()
+    keys = zip(columns["id"], columns["tag"], columns["image_sha256"], strict=True)
+    for i, (id, tag, image) in enumerate(keys):
+        if columns["reason"][i] is None:
+            if (id, tag, image) in seen:
+                columns["reason"][i] = Reason.DUPLICATE
+            seen.add((id, tag, image))
+            if owner.setdefault((id, tag), image) != image:
+                names[i] = f"{id}~{image[:8]}"
+    return names
 
 
-def _check_share(lost: list[dict[str, Any]], total: int, allowed: float, quarantine: Path) -> None:
-    if len(lost) > allowed * total or len(lost) == total:
+def _hashes(looks: pa.Table) -> np.ndarray[Any, Any]:
+    """Perceptual hashes, images x bytes."""
+    values = looks["likeness"].combine_chunks()
+    width = values.type.byte_width
+    return np.frombuffer(values.buffers()[1], np.uint8)[values.offset * width :][: len(values) * width].reshape(
+        -1, width
+    )
+
+
+def _rectangles(looks: pa.Table) -> dict[str, int]:
+    confidence = looks["box_confidence"]
+    with_box = len(looks) - confidence.null_count
+    return {
+        "unique": len(looks),
+        "with_box": with_box,
+        "without_box": len(looks) - with_box,
+        "low_confidence": pc.sum(pc.less(confidence, SURE)).as_py() or 0,
+    }
+
+
+def _quarantined(
+    reasons: list[Any], index: list[Path], lost: np.ndarray[Any, Any], rows: pa.Table
+) -> Iterator[dict[str, Any]]:
+    """The lost rows with their raw text, read shard by shard."""
+    first = 0
+    entries = rows.select(["shard", "row", "id", "tag"]).take(pa.array(lost)).to_pylist()
+    for path in index:
+        n = pq.read_metadata(path).num_rows
+        here = lost[(lost >= first) & (lost < first + n)]
+        raw = pq.read_table(path, columns=["raw"])["raw"].take(pa.array(here - first)).to_pylist() if len(here) else []
+        for place, text in zip(here, raw, strict=True):
+            yield entries[int(np.searchsorted(lost, place))] | {"reason": reasons[place], "text": text}
+        first += n
+
+
+def _check_share(
+    reasons: list[Any],
+    index: list[Path],
+    lost: np.ndarray[Any, Any],
+    rows: pa.Table,
+    allowed: float,
+    quarantine: Path,
+) -> None:
+    if len(lost) > allowed * len(rows) or len(lost) == len(rows):
         refused = quarantine.with_suffix(".refused.jsonl")  # a failed job's declared outputs are deleted; this stays
-        write_jsonl(refused, map(_quarantined, lost))
-        reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(row["reason"] for row in lost).most_common())
+        write_jsonl(refused, _quarantined(reasons, index, lost, rows))
+        counts = ", ".join(f"{reason} {n}" for reason, n in Counter(reasons[i] for i in lost).most_common())
         raise UserError(
-            f"{len(lost)} of {total} rows cannot be used ({reasons}), more than limits.quarantine_share {allowed:g} "
-            f"allows; see {refused}, then mend the data or raise the limit."
+            f"{len(lost)} of {len(rows)} rows cannot be used ({counts}), more than limits.quarantine_share "
+            f"{allowed:g} allows; see {refused}, then mend the data or raise the limit."
         )

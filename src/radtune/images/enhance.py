@@ -8,24 +8,45 @@ image_sha256, file, width, height (original), size, new_width, new_height, left,
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from radtune import code
+from radtune.digest import digest
 from radtune.files import replacing
 from radtune.images import overlay, read
 from radtune.images.read import Pixels
 from radtune.reasons import Unusable
-from radtune.shards import owned_images
+from radtune.shards import owned_images, owned_rows
 
 SCHEMA = pa.schema(
     [("image_sha256", pa.string()), ("file", pa.string())]
     + [(name, pa.int32()) for name in ("width", "height", "size", "new_width", "new_height", "left", "top")]
 )
+Add = Callable[[str, Pixels, overlay.Found | None], None]
+
+
+class Recipe(NamedTuple):
+    """How an image becomes what the model sees. A clip limit of 0 leaves CLAHE out; `size` is in pixels."""
+
+    size: int
+    clip_limit: float = 0
+    tile_grid: int = 8
+    format: Literal["jpeg", "png"] = "jpeg"
+    quality: int = 95
+    burned_in_box: Literal["keep", "inpaint"] = "keep"
+
+    @property
+    def suffix(self) -> str:
+        return ".jpg" if self.format == "jpeg" else ".png"
 
 
 def letterbox(grey: Pixels, size: int) -> tuple[Pixels, dict[str, int]]:
@@ -34,11 +55,11 @@ def letterbox(grey: Pixels, size: int) -> tuple[Pixels, dict[str, int]]:
     scale = size / max(width, height)
     new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
     left, top = (size - new_width) // 2, (size - new_height) // 2
-    canvas = np.zeros((size, size), np.uint8)
-    canvas[top : top + new_height, left : left + new_width] = cv2.resize(
-        grey, (new_width, new_height), interpolation=cv2.INTER_CUBIC
-    )
-    return canvas, {
+    canvas = cv2.resize(grey, (new_width, new_height), interpolation=cv2.INTER_CUBIC)
+    if canvas.shape != (size, size):
+        below, right = size - new_height - top, size - new_width - left
+        canvas = cv2.copyMakeBorder(canvas, top, below, left, right, cv2.BORDER_CONSTANT, value=(0,))
+    return np.asarray(canvas, np.uint8), {
         "width": width,
         "height": height,
         "size": size,
@@ -47,6 +68,50 @@ def letterbox(grey: Pixels, size: int) -> tuple[Pixels, dict[str, int]]:
         "left": left,
         "top": top,
     }
+
+
+def render(pixels: Pixels, found: overlay.Found | None, recipe: Recipe) -> tuple[bytes, dict[str, int]]:
+    """The encoded picture and its geometry; `found` is the rectangle that the recipe may ask to take out."""
+    if found and recipe.burned_in_box == "inpaint":
+        pixels = overlay.inpaint(pixels, found.box)
+    grey: Any = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels
+    if recipe.clip_limit:
+        grey = cv2.createCLAHE(recipe.clip_limit, (recipe.tile_grid, recipe.tile_grid)).apply(grey)
+    picture, numbers = letterbox(grey, recipe.size)
+    options = [cv2.IMWRITE_JPEG_QUALITY, recipe.quality] if recipe.format == "jpeg" else []
+    return cv2.imencode(recipe.suffix, picture, options)[1].tobytes(), numbers
+
+
+@contextmanager
+def writing(out: Path, geometry: Path, recipe: Recipe, key: str = "") -> Iterator[Add]:
+    """Yield `add(image_sha256, pixels, found)`; folder and geometry appear when all images are in."""
+    rows: list[dict[str, Any]] = []
+    with replacing(out) as folder, replacing(geometry) as table:
+        folder.mkdir()
+
+        def add(sha256: str, pixels: Pixels, found: overlay.Found | None) -> None:
+            data, numbers = render(pixels, found, recipe)
+            rows.append({"image_sha256": sha256, "file": sha256 + recipe.suffix} | numbers)
+            (folder / rows[-1]["file"]).write_bytes(data)
+
+        yield add
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({"key": key})), table)
+
+
+def key(recipe: Recipe, owned: dict[int, str]) -> str:
+    """What the enhanced images of a shard follow from: the recipe, this code, and the images themselves."""
+    return digest([recipe._asdict(), code.digest(__name__), sorted(owned.values())])
+
+
+def _take(ahead: Path, out: Path, geometry: Path, wanted: str) -> bool:
+    """Move what the scan made ahead to `out` and `geometry`, if it is just what is wanted."""
+    table = ahead.with_suffix(".parquet")
+    if not (ahead.is_dir() and table.is_file() and pq.read_schema(table).metadata[b"key"].decode() == wanted):
+        return False
+    for there, here in ((ahead, out), (table, geometry)):
+        with replacing(here) as temporary:
+            os.rename(there, temporary)
+    return True
 
 
 def enhance(
@@ -58,30 +123,24 @@ def enhance(
     size: int,
     clip_limit: float = 0,
     tile_grid: int = 8,
-    format: str = "jpeg",
+    format: Literal["jpeg", "png"] = "jpeg",
     quality: int = 95,
-    burned_in_box: str = "keep",
+    burned_in_box: Literal["keep", "inpaint"] = "keep",
     column: str = "image",
+    ahead: Path | None = None,
 ) -> None:
-    """Write the shard's enhanced images and their geometry. `clip_limit` 0 leaves CLAHE out; images that do not decode
-    are left to `scan`, which says why.
+    """Write the shard's enhanced images and their geometry. Images that do not decode are left to `scan`, which says
+    why. What `scan` made under `ahead`, while it had the pixels, is taken where it is of this very recipe.
     """
+    recipe = Recipe(size, clip_limit, tile_grid, format, quality, burned_in_box)
+    owned = owned_rows(shard, images)
+    if ahead and _take(ahead, out, geometry, key(recipe, owned)):
+        return
     cv2.setNumThreads(1)  # one process a core is the workflow's business
-    clahe = cv2.createCLAHE(clip_limit, (tile_grid, tile_grid)) if clip_limit else None
-    suffix, options = (".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality]) if format == "jpeg" else (".png", [])
-    rows: list[dict[str, Any]] = []
-    with replacing(out) as folder, replacing(geometry) as table:
-        folder.mkdir()
-        for sha256, data in owned_images(shard, images, column):
+    with writing(out, geometry, recipe) as add:
+        for sha256, data in owned_images(shard, owned, column):
             try:
-                pixels = read.rgb(read.open_image(data))
+                pixels = read.decode(data).pixels
             except Unusable:
                 continue
-            if burned_in_box == "inpaint":
-                pixels = overlay.inpaint(pixels)
-            grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-            picture, numbers = letterbox(clahe.apply(grey) if clahe else grey, size)
-            name = sha256 + suffix
-            (folder / name).write_bytes(cv2.imencode(suffix, picture, options)[1].tobytes())
-            rows.append({"image_sha256": sha256, "file": name} | numbers)
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), table)
+            add(sha256, pixels, overlay.find_box(pixels) if burned_in_box == "inpaint" else None)

@@ -6,6 +6,8 @@ In the brain-CT set a green rectangle, about (20, 240, 20) after JPEG with lines
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
@@ -16,12 +18,17 @@ LINE = 3  # px, the width of the drawn line
 BLEED = 2  # px, how far JPEG smears it in brightness
 
 
+class Found(NamedTuple):
+    box: tuple[int, int, int, int]
+    confidence: float
+
+
 def _mask(pixels: Pixels, threshold: int) -> Pixels:
     red, green, blue = (pixels[..., i].astype(np.int16) for i in range(3))
     return (green - np.maximum(red, blue) > threshold).astype(np.uint8)
 
 
-def find_box(pixels: Pixels) -> tuple[int, int, int, int] | None:
+def find_box(pixels: Pixels) -> Found | None:
     """[x1, y1, x2, y2], inclusive outer edges of the rectangle in pixels of `pixels` (height x width x 3), or None.
 
     A box is accepted where at least half of its outline is green.
@@ -39,14 +46,12 @@ def find_box(pixels: Pixels) -> tuple[int, int, int, int] | None:
         mask[y1 : y2 + 1, x1 + 1],
         mask[y1 : y2 + 1, x2 - 1],
     ]
-    return (x1, y1, x2, y2) if np.concatenate(outline).mean() >= 0.5 else None
+    share = float(np.concatenate(outline).mean())
+    return Found((x1, y1, x2, y2), share) if share >= 0.5 else None
 
 
-def inpaint(pixels: Pixels) -> Pixels:
+def inpaint(pixels: Pixels, box: tuple[int, int, int, int]) -> Pixels:
     """The picture without the rectangle: its lines, and the ringing that JPEG left beside them, filled from around."""
-    box = find_box(pixels)
-    if box is None:
-        return pixels
     x1, y1, x2, y2 = box
     mask = np.zeros(pixels.shape[:2], np.uint8)
     mask[max(0, y1 - BLEED) : y2 + BLEED + 1, max(0, x1 - BLEED) : x2 + BLEED + 1] = 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import warnings
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -14,10 +16,40 @@ from radtune.reasons import Reason, Unusable
 Pixels = npt.NDArray[np.uint8]
 MAX_PIXELS = 64_000_000  # four times the largest radiograph; a decompression bomb is larger
 MIN_SIDE = 16  # one patch of the vision tower
+_JPEG_END = b"\xff\xd9"
 
 
-def open_image(data: bytes) -> Image.Image:
-    """An image whose header is read and whose size is sane; its pixels are decoded on use. Raises Unusable."""
+class Picture(NamedTuple):
+    """Decoded pixels: height x width x 3 (RGB), or height x width where the file is grey; `mode` is Pillow's."""
+
+    pixels: Pixels
+    mode: str
+
+
+def decode(data: bytes) -> Picture:
+    """The picture in `data`; raises Unusable where it is missing, broken, cut short, or of an unsafe size.
+
+    16-bit greys are scaled by their own range, transparency is laid on black. Orientation tags are ignored, since the
+    boxes belong to the pixels as they are stored.
+    """
+    image = _open(data)
+    try:
+        if image.format == "JPEG" and image.mode in ("RGB", "L") and data.endswith(_JPEG_END):
+            # twice as fast as Pillow, but silent about a file that is cut short: those have no end marker
+            kind = cv2.IMREAD_COLOR_RGB if image.mode == "RGB" else cv2.IMREAD_GRAYSCALE
+            found = cv2.imdecode(np.frombuffer(data, np.uint8), kind | cv2.IMREAD_IGNORE_ORIENTATION)
+            if found is None or found.shape[:2] != (image.height, image.width):
+                raise Unusable(Reason.IMAGE_UNREADABLE)
+            return Picture(np.asarray(found, np.uint8), image.mode)
+        return Picture(_pixels(image), image.mode)
+    except Unusable:
+        raise
+    except Exception:  # whatever a codec raises on broken data
+        raise Unusable(Reason.IMAGE_UNREADABLE) from None
+
+
+def _open(data: bytes) -> Image.Image:
+    """An image whose header is read and whose size is sane; its pixels are decoded on use."""
     if not data:
         raise Unusable(Reason.IMAGE_MISSING)
     try:
@@ -35,17 +67,14 @@ def open_image(data: bytes) -> Image.Image:
     return image
 
 
-def rgb(image: Image.Image) -> Pixels:
-    """Height x width x 3, 0..255. 16-bit greys are scaled by their own range, transparency is laid on black."""
-    try:
-        if image.mode.startswith("I") or image.mode == "F":
-            grey = np.asarray(image, np.float64)
-            low, high = float(grey.min()), float(grey.max())
-            scaled = ((grey - low) * (255 / max(high - low, 1e-9))).round().astype(np.uint8)
-            return np.repeat(scaled[..., None], 3, axis=2)
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            over = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", over.size, (0, 0, 0, 255)), over)
-        return np.asarray(image.convert("RGB"))
-    except Exception:
-        raise Unusable(Reason.IMAGE_UNREADABLE) from None
+def _pixels(image: Image.Image) -> Pixels:
+    if image.mode.startswith("I") or image.mode == "F":
+        grey = np.nan_to_num(np.asarray(image, np.float64))
+        low, high = float(grey.min()), float(grey.max())
+        return np.asarray(((grey - low) * (255 / max(high - low, 1e-9))).round(), np.uint8)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        over = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", over.size, (0, 0, 0, 255)), over)
+    elif image.mode in ("L", "1"):
+        return np.asarray(image.convert("L"))
+    return np.asarray(image.convert("RGB"))

@@ -2,47 +2,105 @@
 
     radtune scan --shard SHARD.parquet --images images.parquet --out scan/SHARD.parquet
 
-One row an image that this shard owns: image_sha256, width, height (pixels), mode (Pillow's), box ([x1, y1, x2, y2] in
-original pixels, or null), reason (a code of reasons.Reason where the image cannot be used, or null).
+One row an image that this shard owns, see SCHEMA. While an image's pixels are in memory, the enhanced images that
+--recipes names are made as well, into --ahead, where the enhance stage finds them: so each image is decoded once.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
-from radtune.files import replacing
+from radtune.files import read_json, replacing
 from radtune.images import overlay, read
+from radtune.images.enhance import Add, Recipe, key, writing
+from radtune.images.overlay import Found
+from radtune.images.read import Pixels
 from radtune.reasons import Unusable
-from radtune.shards import owned_images
+from radtune.shards import owned_images, owned_rows
 
 SCHEMA = pa.schema(
     [
         ("image_sha256", pa.string()),
-        ("width", pa.int32()),
+        ("width", pa.int32()),  # pixels
         ("height", pa.int32()),
-        ("mode", pa.string()),
-        ("box", pa.list_(pa.int32())),
-        ("reason", pa.string()),
+        ("mode", pa.string()),  # Pillow's
+        ("box", pa.list_(pa.int32())),  # [x1, y1, x2, y2], original pixels, inclusive edges; null where there is none
+        ("box_confidence", pa.float32()),  # 0..1, see overlay.find_box
+        ("likeness", pa.binary(32)),  # perceptual hash, the rectangle left out
+        ("reason", pa.string()),  # a code of reasons.Reason where the image cannot be used
     ]
 )
+_HASH = 16  # its side in bits: 8 x 8 cannot tell a neighbouring slice from another patient's
+_SIDE = 2 * _HASH  # pixels: what the picture is shrunk to before the cosine transform
+_OUTSIDE, _INSIDE = 2, 5  # pixels from the outer edge that the line and its JPEG ringing touch
 
 
-def scan(shard: Path, images: Path, out: Path, column: str = "image") -> None:
+def scan(
+    shard: Path,
+    images: Path,
+    out: Path,
+    column: str = "image",
+    recipes: Path | None = None,
+    ahead: Path | None = None,
+) -> None:
+    """Write `out`, and for each {name: recipe} of the JSON file `recipes` ahead/{name}/{shard}/ and its geometry."""
     cv2.setNumThreads(1)  # one process a core is the workflow's business
+    owned = owned_rows(shard, images)
     rows: list[dict[str, Any]] = []
-    for sha256, data in owned_images(shard, images, column):
-        row: dict[str, Any] = {"image_sha256": sha256}
-        try:
-            image = read.open_image(data)
-            row |= {"width": image.width, "height": image.height, "mode": image.mode}
-            row["box"] = overlay.find_box(read.rgb(image))
-        except Unusable as error:
-            row["reason"] = error.reason
-        rows.append(row)
+    with ExitStack() as stack:
+        adds: list[Add] = []
+        for name, values in (read_json(recipes) if recipes and ahead else {}).items():
+            assert ahead
+            recipe = Recipe(**values)
+            folder = ahead / name / shard.stem
+            table = folder.with_name(f"{shard.stem}.parquet")
+            adds.append(stack.enter_context(writing(folder, table, recipe, key(recipe, owned))))
+        for sha256, data in owned_images(shard, owned, column):
+            row: dict[str, Any] = {"image_sha256": sha256}
+            try:
+                pixels, row["mode"] = read.decode(data)
+                row["height"], row["width"] = pixels.shape[:2]
+                found = overlay.find_box(pixels) if pixels.ndim == 3 else None
+                if found:
+                    row |= {"box": found.box, "box_confidence": found.confidence}
+                row["likeness"] = likeness(pixels, found)
+                for add in adds:
+                    add(sha256, pixels, found)
+            except Unusable as error:
+                row["reason"] = error.reason
+            rows.append(row)
     with replacing(out) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary)
+
+
+def likeness(pixels: Pixels, found: Found | None) -> bytes:
+    """256-bit perceptual hash (imagehash.phash) of the picture without the rectangle: like pictures differ in few bits.
+
+    The rectangle's pixels are left out of the averages that shrink the picture, so that one slice with two boxes is
+    recognised.
+    """
+    import imagehash
+
+    grey: Any = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels
+    small: Any = _shrink(grey)
+    if found:
+        x1, y1, x2, y2 = found.box
+        rest = np.full(grey.shape, 255, np.uint8)
+        cv2.rectangle(rest, (x1 - _OUTSIDE, y1 - _OUTSIDE), (x2 + _OUTSIDE, y2 + _OUTSIDE), (0,), -1)
+        if min(x2 - x1, y2 - y1) > 2 * _INSIDE:
+            cv2.rectangle(rest, (x1 + _INSIDE, y1 + _INSIDE), (x2 - _INSIDE, y2 - _INSIDE), (255,), -1)
+        weight, kept = (_shrink(part).astype(np.float32) for part in (rest, cv2.bitwise_and(grey, rest)))
+        small = np.where(weight > 16, (kept * 255 / np.maximum(weight, 1)).clip(0, 255), small).astype(np.uint8)
+    return np.packbits(imagehash.phash(Image.fromarray(small), _HASH, _SIDE // _HASH).hash).tobytes()
+
+
+def _shrink(grey: Any) -> Any:
+    return cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
