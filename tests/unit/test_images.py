@@ -177,11 +177,11 @@ def distance(a: bytes, b: bytes) -> int:
 def test_the_rectangle_makes_no_other_picture() -> None:
     """One slice with two boxes is alike; with the rectangles left in it would be less so; another slice is not."""
     pixels = [np.asarray(boxed(box)) for box in ((100, 120, 200, 220), (300, 60, 420, 200))]
-    hashes = [likeness(p, overlay.find_box(p)) for p in pixels]
+    hashes = [likeness(read.to_grey(p), overlay.find_box(p)) for p in pixels]
     assert len(hashes[0]) == 32
     assert distance(*hashes) <= 14
-    assert distance(*hashes) < distance(*(likeness(p, None) for p in pixels))
-    assert distance(hashes[0], likeness(pixels[0][::-1], None)) > 60
+    assert distance(*hashes) < distance(*(likeness(read.to_grey(p), None) for p in pixels))
+    assert distance(hashes[0], likeness(read.to_grey(pixels[0])[::-1], None)) > 60
 
 
 RECIPES = {

@@ -31,7 +31,7 @@ SCHEMA = pa.schema(
     [("image_sha256", pa.string()), ("file", pa.string())]
     + [(name, pa.int32()) for name in ("width", "height", "size", "new_width", "new_height", "left", "top")]
 )
-Add = Callable[[str, Pixels, overlay.Found | None], None]
+Add = Callable[[str, Pixels, Pixels, overlay.Found | None], None]
 
 
 class Recipe(NamedTuple):
@@ -70,13 +70,15 @@ def letterbox(grey: Pixels, size: int) -> tuple[Pixels, dict[str, int]]:
     }
 
 
-def render(pixels: Pixels, found: overlay.Found | None, recipe: Recipe) -> tuple[bytes, dict[str, int]]:
-    """The encoded picture and its geometry; `found` is the rectangle that the recipe may ask to take out."""
+def render(pixels: Pixels, grey: Pixels, found: overlay.Found | None, recipe: Recipe) -> tuple[bytes, dict[str, int]]:
+    """The encoded picture and its geometry, from `pixels` and the `grey` of them; `found` is the rectangle that the
+    recipe may ask to take out.
+    """
     if found and recipe.burned_in_box == "inpaint":
-        pixels = overlay.inpaint(pixels, found.box)
-    grey: Any = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels
+        grey = read.to_grey(overlay.inpaint(pixels, found.box))
     if recipe.clip_limit:
-        grey = cv2.createCLAHE(recipe.clip_limit, (recipe.tile_grid, recipe.tile_grid)).apply(grey)
+        clahe = cv2.createCLAHE(recipe.clip_limit, (recipe.tile_grid, recipe.tile_grid))
+        grey = np.asarray(clahe.apply(grey), np.uint8)
     picture, numbers = letterbox(grey, recipe.size)
     options = [cv2.IMWRITE_JPEG_QUALITY, recipe.quality] if recipe.format == "jpeg" else []
     return cv2.imencode(recipe.suffix, picture, options)[1].tobytes(), numbers
@@ -84,13 +86,13 @@ def render(pixels: Pixels, found: overlay.Found | None, recipe: Recipe) -> tuple
 
 @contextmanager
 def writing(out: Path, geometry: Path, recipe: Recipe, key: str = "") -> Iterator[Add]:
-    """Yield `add(image_sha256, pixels, found)`; folder and geometry appear when all images are in."""
+    """Yield `add(image_sha256, pixels, grey, found)`; folder and geometry appear when all images are in."""
     rows: list[dict[str, Any]] = []
     with replacing(out) as folder, replacing(geometry) as table:
         folder.mkdir()
 
-        def add(sha256: str, pixels: Pixels, found: overlay.Found | None) -> None:
-            data, numbers = render(pixels, found, recipe)
+        def add(sha256: str, pixels: Pixels, grey: Pixels, found: overlay.Found | None) -> None:
+            data, numbers = render(pixels, grey, found, recipe)
             rows.append({"image_sha256": sha256, "file": sha256 + recipe.suffix} | numbers)
             (folder / rows[-1]["file"]).write_bytes(data)
 
@@ -143,4 +145,5 @@ def enhance(
                 pixels = read.decode(data).pixels
             except Unusable:
                 continue
-            add(sha256, pixels, overlay.find_box(pixels) if burned_in_box == "inpaint" else None)
+            found = overlay.find_box(pixels) if burned_in_box == "inpaint" and pixels.ndim == 3 else None
+            add(sha256, pixels, read.to_grey(pixels), found)

@@ -17,6 +17,7 @@ Pixels = npt.NDArray[np.uint8]
 MAX_PIXELS = 64_000_000  # four times the largest radiograph; a decompression bomb is larger
 MIN_SIDE = 16  # one patch of the vision tower
 _JPEG_END = b"\xff\xd9"
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS says what is too large
 
 
 class Picture(NamedTuple):
@@ -48,14 +49,17 @@ def decode(data: bytes) -> Picture:
         raise Unusable(Reason.IMAGE_UNREADABLE) from None
 
 
+def to_grey(pixels: Pixels) -> Pixels:
+    """Height x width, 0..255."""
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8) if pixels.ndim == 3 else pixels
+
+
 def _open(data: bytes) -> Image.Image:
     """An image whose header is read and whose size is sane; its pixels are decoded on use."""
     if not data:
         raise Unusable(Reason.IMAGE_MISSING)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError:
         raise Unusable(Reason.IMAGE_TOO_LARGE) from None
     except Exception:

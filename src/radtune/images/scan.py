@@ -40,7 +40,7 @@ SCHEMA = pa.schema(
 )
 _HASH = 16  # its side in bits: 8 x 8 cannot tell a neighbouring slice from another patient's
 _SIDE = 2 * _HASH  # pixels: what the picture is shrunk to before the cosine transform
-_OUTSIDE, _INSIDE = 2, 5  # pixels from the outer edge that the line and its JPEG ringing touch
+_OUTSIDE, _INSIDE = 3, 5  # pixels from the outer edge that the line and its JPEG ringing touch
 
 
 def scan(
@@ -71,9 +71,10 @@ def scan(
                 found = overlay.find_box(pixels) if pixels.ndim == 3 else None
                 if found:
                     row |= {"box": found.box, "box_confidence": found.confidence}
-                row["likeness"] = likeness(pixels, found)
+                grey = read.to_grey(pixels)
+                row["likeness"] = likeness(grey, found)
                 for add in adds:
-                    add(sha256, pixels, found)
+                    add(sha256, pixels, grey, found)
             except Unusable as error:
                 row["reason"] = error.reason
             rows.append(row)
@@ -81,26 +82,22 @@ def scan(
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary)
 
 
-def likeness(pixels: Pixels, found: Found | None) -> bytes:
+def likeness(grey: Pixels, found: Found | None) -> bytes:
     """256-bit perceptual hash (imagehash.phash) of the picture without the rectangle: like pictures differ in few bits.
 
-    The rectangle's pixels are left out of the averages that shrink the picture, so that one slice with two boxes is
-    recognised.
+    The rectangle's lines take the colour of what lies just outside, so that one slice with two boxes is recognised.
     """
     import imagehash
 
-    grey: Any = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels
-    small: Any = _shrink(grey)
     if found:
+        grey = grey.copy()
         x1, y1, x2, y2 = found.box
-        rest = np.full(grey.shape, 255, np.uint8)
-        cv2.rectangle(rest, (x1 - _OUTSIDE, y1 - _OUTSIDE), (x2 + _OUTSIDE, y2 + _OUTSIDE), (0,), -1)
-        if min(x2 - x1, y2 - y1) > 2 * _INSIDE:
-            cv2.rectangle(rest, (x1 + _INSIDE, y1 + _INSIDE), (x2 - _INSIDE, y2 - _INSIDE), (255,), -1)
-        weight, kept = (_shrink(part).astype(np.float32) for part in (rest, cv2.bitwise_and(grey, rest)))
-        small = np.where(weight > 16, (kept * 255 / np.maximum(weight, 1)).clip(0, 255), small).astype(np.uint8)
+        out, inside = _OUTSIDE, _INSIDE
+        left, top, right, bottom = max(0, x1 - out), max(0, y1 - out), x2 + out, y2 + out
+        across, down = slice(left, right + 1), slice(top, bottom + 1)
+        grey[top : y1 + inside, across] = grey[top, across]
+        grey[y2 - inside + 1 : bottom + 1, across] = grey[min(bottom, len(grey) - 1), across]
+        grey[down, left : x1 + inside] = grey[down, left, None]
+        grey[down, x2 - inside + 1 : right + 1] = grey[down, min(right, grey.shape[1] - 1), None]
+    small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     return np.packbits(imagehash.phash(Image.fromarray(small), _HASH, _SIDE // _HASH).hash).tobytes()
-
-
-def _shrink(grey: Any) -> Any:
-    return cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
