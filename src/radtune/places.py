@@ -40,7 +40,7 @@ _PLACE = re.compile(
 )
 _AREA = re.compile(
     r"(?:occup|cover|compris|account|area|size)[^.%％]{0,60}?(\d+(?:\.\d+)?)\s*(?:[%％]|percent)"
-    r"|(\d+(?:\.\d+)?)\s*(?:[%％]|percent)[^.%％]{0,40}?(?:image|area|picture)"
+    r"|(?<!\d)(\d+(?:\.\d+)?)\s*(?:[%％]|percent)[^.%％]{0,40}?(?:image|area|picture)"
 )
 
 _SYNONYMS = {"top": "upper", "lower": "bottom"}

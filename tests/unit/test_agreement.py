@@ -2,14 +2,22 @@
 
 import json
 import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from radtune.data.agreement import compare, disagreements
-from radtune.data.answers import TAGS, parse
+from radtune.data.answers import TAGS, parse, settled
 from radtune.data.boxes import Box, percent_of, words_of
+from radtune.images.overlay import find_box
+from radtune.images.read import open_image, rgb
 
 WIDTH, HEIGHT = 512, 400
 FOUND = (60, 90, 140, 190)  # left, middle; 3.9 %
@@ -151,6 +159,32 @@ def test_a_text_written_from_its_box_never_disagrees(width: int, height: int, rn
         written = (found[0] + inset, found[1] + inset, found[2] - inset, found[3] - inset)
         for tag, text in texts(written, width, height).items():
             assert said(tag, text, found, width, height) == []
+
+
+def test_real_slices_agree_with_the_words_written_from_their_rectangle(real_data: Path, tmp_path: Path) -> None:
+    """The rectangle as it is found after JPEG against the texts, and against those of another image."""
+    writer = [sys.executable, str(real_data / "make_parquet.py"), str(tmp_path), "--images", "20"]
+    subprocess.run(writer, check=True, stdout=subprocess.DEVNULL)
+    kinds, checked, wrong, rest = Counter[str](), Counter[str](), 0, 0
+    other: dict[str, dict[str, Any]] = {}
+    for path in sorted(tmp_path.glob("*.parquet")):
+        for row in pq.read_table(path).to_pylist():
+            tag = row["question"].strip("<>")
+            parts = parse(tag, row["text"])
+            found = find_box(rgb(open_image(row["image"]["bytes"])))
+            assert found is not None
+            compared = compare(tag, parts, found, 512, 512)
+            checked.update(one.kind for one in compared)
+            kinds.update(kind for kind, *_ in disagreements(tag, parts, found, 512, 512))
+            if tag == "JSON_RECORD":
+                assert settled(tag, parts, found, 512, 512)["bloc_reading"] == "pixels xyxy"
+            if tag in other:
+                wrong += bool(disagreements(tag, other[tag], found, 512, 512))
+                rest += bool(compared)
+            other[tag] = parts
+    assert checked == {"coordinates": 40, "horizontal": 80, "vertical": 80, "percentage": 80}
+    assert not kinds
+    assert wrong > 0.9 * rest
 
 
 @given(st.sampled_from(ASKED), st.text(max_size=200), st.booleans())

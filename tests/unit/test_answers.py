@@ -288,6 +288,18 @@ def test_a_settled_bloc_is_written_like_a_box() -> None:
     assert line.endswith("。notes:n。bloc:<loc_250><loc_250><loc_500><loc_750>。")
 
 
+def test_a_box_from_the_pixels_stands_in_for_words() -> None:
+    with pytest.raises(Unusable) as caught:
+        parse("DETECT_REGION_LOC", "<DETECT_REGION_LOC>left, upper-middle")
+    assert caught.value.parts is not None
+    detected = caught.value.parts | {"box": [128, 128, 256, 384]}
+    record = parse("JSON_RECORD", "<JSON_RECORD>" + str(RECORD | {"bloc": "left"})) | {"bloc_box": [128, 128, 256, 384]}
+    (box,) = json.loads(render("DETECT_REGION_LOC", detected, record="json", box="qwen3vl", letterbox=SQUARE))
+    assert box == {"bbox_2d": [250, 250, 500, 750], "label": "left, upper-middle"}
+    bloc = json.loads(render("JSON_RECORD", record, record="json", box="qwen3vl", letterbox=SQUARE))["bloc"]
+    assert bloc == {"bbox_2d": [250, 250, 500, 750]}
+
+
 def test_what_is_hidden_is_never_printable() -> None:
     """So a printable text needs no second look."""
     assert not [c for c in map(chr, range(sys.maxunicode + 1)) if c.isprintable() and _HIDDEN.search(c)]

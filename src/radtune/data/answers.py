@@ -265,7 +265,7 @@ def render(tag: str, parts: Parts, *, record: str, box: str, letterbox: Letterbo
         return "\n".join(label + parts[key] for key, label in REGION_LABELS.items())
     if tag == "JSON_RECORD":
         placed = _box(parts, "bloc_", letterbox)
-        bloc = boxes.grounding(placed, parts["bloc_label"], box, letterbox) if placed else parts.get("bloc")
+        bloc = boxes.grounding(placed, parts.get("bloc_label", ""), box, letterbox) if placed else parts.get("bloc")
         values = {key: parts[key] for key in RECORD_KEYS[:4]} | {"bloc": bloc}
         if record == "json":
             return json.dumps(values, ensure_ascii=False)
