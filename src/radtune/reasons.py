@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 RECORD_KEYS = ("caption", "region of interest", "observation", "notes", "bloc")
 MAX_CHARS = 20_000  # a text beyond this is no answer; it also bounds the literal parser
@@ -36,6 +37,10 @@ class Reason(StrEnum):
     RECORD_INCOMPLETE = "record_incomplete", f"The record lacks a value for one of: {', '.join(RECORD_KEYS[:4])}."
     BOX_UNPARSABLE = "box_unparsable", "No coordinates of a known form were found."
     BOX_IMPOSSIBLE = "box_impossible", "The coordinates are out of range or their corners are swapped."
+    BOX_UNSETTLED = (
+        "box_unsettled",
+        "The coordinates' frame is unknown, and no single reading agrees with the rectangle in the pixels.",
+    )
     IMAGE_MISSING = "image_missing", "The row has no image bytes."
     IMAGE_UNREADABLE = "image_unreadable", "The image cannot be decoded in full."
     IMAGE_TOO_LARGE = "image_too_large", "The image has more pixels than is safe to decode."
@@ -43,8 +48,9 @@ class Reason(StrEnum):
 
 
 class Unusable(Exception):
-    """A row that cannot be used; carries the Reason."""
+    """A row that cannot be used; carries the Reason, and in `parts` what was understood of it, if anything."""
 
-    def __init__(self, reason: Reason):
+    def __init__(self, reason: Reason, parts: dict[str, Any] | None = None):
         super().__init__(reason.sentence)
         self.reason = reason
+        self.parts = parts

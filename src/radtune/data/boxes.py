@@ -1,17 +1,33 @@
-"""Boxes and the frames they live in: original pixels, letterboxed pixels, and 0..1000 of a picture.
+"""Boxes that know their frame: read from text, moved with the letterbox, put in words, written for the model.
 
-A Box is [x1, y1, x2, y2] in ORIGINAL pixels unless a name says otherwise. Florence-2 quantises on the original size:
-q = clamp(floor(v * 1000 / size), 0, 999), and back v = (q + 0.5) * size / 1000. Qwen3-VL grounds in 0..1000 of the
-image as given, that is of the letterboxed one.
+Edges are x1, y1, x2, y2. A box found in the pixels has inclusive outer edges in original pixels. Florence-2 quantises
+on the original size: q = clamp(floor(v * 1000 / size), 0, 999), and back v = (q + 0.5) * size / 1000. Qwen3-VL grounds
+in 0..1000 of the image as given, that is of the letterboxed one.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
 
-_LOC = re.compile(r"<loc_(\d+)>")
+from radtune.places import COLUMNS, ROWS
+
+Edges = tuple[float, float, float, float]
+
+_RUN = re.compile(r"[\s,]*".join([r"<loc_([0-9]{1,4})>"] * 4))
+_NUMBER = r"\s*(-?[0-9]{1,6}(?:\.[0-9]{1,9})?)\s*"
+_FOUR = re.compile(r"[\[(]" + ",".join([_NUMBER] * 4) + r"[\])]")
+_KEYS = (  # of a mapping that holds the four numbers one by one
+    ("x1", "y1", "x2", "y2"),
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("left", "top", "right", "bottom"),
+    ("x", "y", "width", "height"),
+    ("x", "y", "w", "h"),
+)
 
 
 class Letterbox(NamedTuple):
@@ -26,51 +42,196 @@ class Letterbox(NamedTuple):
     top: int
 
 
-class Box(NamedTuple):
+class Frame(StrEnum):
+    ORIGINAL = "original pixels"
+    LETTERBOXED = "letterboxed pixels"
+    THOUSANDTHS = "thousandths of the letterboxed picture"
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box with an area, in one frame; a conversion from another frame than its own raises ValueError."""
+
     x1: float
     y1: float
     x2: float
     y2: float
+    frame: Frame = Frame.ORIGINAL
+
+    def __post_init__(self) -> None:
+        if not (self.x1 < self.x2 and self.y1 < self.y2):
+            raise ValueError(f"{self.edges} in {self.frame} is no box: its corners are swapped or it has no area.")
 
     @classmethod
-    def from_loc(cls, loc: list[int], width: int, height: int) -> Box:
-        """From Florence-2's 0..999 of a width x height image, to the middle of each quantisation step, in pixels."""
-        return cls(*((q + 0.5) * size / 1000 for q, size in zip(loc, (width, height, width, height), strict=True)))
+    def of(cls, edges: Iterable[float], frame: Frame = Frame.ORIGINAL) -> Box:
+        x1, y1, x2, y2 = edges
+        return cls(x1, y1, x2, y2, frame)
 
-    def to_loc(self, width: int, height: int) -> list[int]:
-        sizes = (width, height, width, height)
-        return [min(999, max(0, int(v * 1000 // size))) for v, size in zip(self, sizes, strict=True)]
+    @property
+    def edges(self) -> Edges:
+        return self.x1, self.y1, self.x2, self.y2
 
-    def scaled(self, box: Letterbox) -> Box:
+    def _in(self, *frames: Frame) -> Edges:
+        if self.frame not in frames:
+            raise ValueError(f"The box is in {self.frame}, where {' or '.join(frames)} are needed.")
+        return self.edges
+
+    @classmethod
+    def from_loc(cls, loc: Sequence[int], width: int, height: int) -> Box:
+        """From Florence-2's 0..999 of a width x height original, to the middle of each quantisation step."""
+        x1, y1, x2, y2 = loc
+        return cls.of((q + 0.5) * v / 1000 for q, v in ((x1, width), (y1, height), (x2, width), (y2, height)))
+
+    def scaled(self, place: Letterbox) -> Box:
         """From original to letterboxed pixels."""
-        sx, sy = box.new_width / box.width, box.new_height / box.height
-        return Box(self.x1 * sx + box.left, self.y1 * sy + box.top, self.x2 * sx + box.left, self.y2 * sy + box.top)
+        x1, y1, x2, y2 = self._in(Frame.ORIGINAL)
+        # multiplied first, so that the picture's own edge stays exactly on it
+        xs = [x * place.new_width / place.width + place.left for x in (x1, x2)]
+        ys = [y * place.new_height / place.height + place.top for y in (y1, y2)]
+        return Box(xs[0], ys[0], xs[1], ys[1], Frame.LETTERBOXED)
 
-    def unscaled(self, box: Letterbox) -> Box:
+    def unscaled(self, place: Letterbox) -> Box:
         """From letterboxed back to original pixels."""
-        sx, sy = box.width / box.new_width, box.height / box.new_height
-        return Box(
-            (self.x1 - box.left) * sx, (self.y1 - box.top) * sy, (self.x2 - box.left) * sx, (self.y2 - box.top) * sy
-        )
+        x1, y1, x2, y2 = self._in(Frame.LETTERBOXED)
+        xs = [(x - place.left) * place.width / place.new_width for x in (x1, x2)]
+        ys = [(y - place.top) * place.height / place.new_height for y in (y1, y2)]
+        return Box(xs[0], ys[0], xs[1], ys[1])
+
+    def to_thousandths(self, place: Letterbox) -> Box:
+        """From letterboxed pixels to 0..1000 of the letterboxed picture."""
+        return Box.of((v * 1000 / place.size for v in self._in(Frame.LETTERBOXED)), Frame.THOUSANDTHS)
+
+    def from_thousandths(self, place: Letterbox) -> Box:
+        """From 0..1000 of the letterboxed picture to letterboxed pixels."""
+        return Box.of((v * place.size / 1000 for v in self._in(Frame.THOUSANDTHS)), Frame.LETTERBOXED)
+
+    def to_loc(self, place: Letterbox) -> list[int]:
+        """Florence-2's 0..999 of the picture whose pixels the box is in, the original or the letterboxed one."""
+        edges = self._in(Frame.ORIGINAL, Frame.LETTERBOXED)
+        sides = (place.width, place.height) if self.frame == Frame.ORIGINAL else (place.size, place.size)
+        return _whole([int(v * 1000 // side) for v, side in zip(edges, sides * 2, strict=True)], 999)
+
+    def clamped(self, width: int, height: int) -> Box:
+        """The part inside the width x height original; ValueError where there is none."""
+        x1, y1, x2, y2 = self._in(Frame.ORIGINAL)
+        return Box(max(0, x1), max(0, y1), min(width, x2), min(height, y2))
 
 
-def from_florence(text: str) -> tuple[str, list[int] | None]:
-    """Label and [x1, y1, x2, y2] of `label<loc_..><loc_..><loc_..><loc_..>`; None where there are not exactly four."""
-    values = [int(v) for v in _LOC.findall(text)]
-    return _LOC.sub("", text).strip(), values if len(values) == 4 else None
+def _whole(steps: list[int], last: int) -> list[int]:
+    """Whole numbers within 0..last, opposite edges at least one step apart so that a thin box stays a box."""
+    x1, y1, x2, y2 = steps
+    x1, y1 = (min(max(0, v), last - 1) for v in (x1, y1))
+    return [x1, y1, min(max(x1 + 1, x2), last), min(max(y1 + 1, y2), last)]
 
 
-def format_box(box: Box, label: str, form: str, letterbox: Letterbox) -> str:
-    """The answer to a grounding prompt.
+def from_florence(text: str) -> tuple[str, list[list[int]]]:
+    """Label and every [x1, y1, x2, y2] of `label<loc_..><loc_..><loc_..><loc_..>`; none where a token is left over."""
+    rest = _RUN.sub(" ", text)
+    label = " ".join(rest.split())
+    return label, [] if "<loc" in rest else [[int(v) for v in run] for run in _RUN.findall(text)]
 
-    qwen3vl: [{"bbox_2d": [...], "label": ...}], 0..1000 of the letterboxed image. florence: loc tokens of the
-    letterboxed image. source: loc tokens of the original image, as the data set has them.
+
+def from_lists(text: str) -> tuple[str, list[list[float]]]:
+    """Label and every `[a, b, c, d]` or `(a, b, c, d)` in a text; their frame and order are unknown (see settle)."""
+    found = _FOUR.findall(text)
+    return (" ".join(_FOUR.sub(" ", text).split()) if found else text), [[float(v) for v in four] for four in found]
+
+
+def from_value(value: Any) -> list[list[float]]:
+    """Every four numbers of a parsed list or mapping: [a, b, c, d], {"bbox_2d": [...]}, {"x1": a, ...}, or a list of
+    such; none where a part is anything else. Their frame and order are unknown (see settle).
     """
-    if form == "source":
-        return label + "".join(f"<loc_{q}>" for q in box.to_loc(letterbox.width, letterbox.height))
-    moved = box.scaled(letterbox)
-    if form == "florence":
-        return label + "".join(f"<loc_{q}>" for q in moved.to_loc(letterbox.size, letterbox.size))
-    return json.dumps(
-        [{"bbox_2d": [round(v * 1000 / letterbox.size) for v in moved], "label": label}], ensure_ascii=False
-    )
+    if isinstance(value, dict):
+        nested = next((value[key] for key in ("bbox_2d", "bbox", "box") if key in value), None)
+        if nested is None:
+            nested = next(([value[k] for k in keys] for keys in _KEYS if all(k in value for k in keys)), None)
+        return from_value(nested)
+    if not isinstance(value, list):
+        return []
+    if len(value) == 4 and all(type(v) in (int, float) for v in value):
+        return [[float(v) for v in value]]
+    parts = [from_value(part) for part in value]
+    return [four for part in parts for four in part] if all(parts) else []
+
+
+def readings(values: Sequence[float], width: int, height: int) -> dict[str, Box]:
+    """What four numbers of unknown frame and order can mean, in original pixels; impossible ones are left out."""
+    a, b, c, d = values
+    sides = (width, height) * 2
+    possible = {
+        "pixels xyxy": [a, b, c, d],
+        "pixels xywh": [a, b, a + c, b + d],
+        "0-1000 xyxy": [v * side / 1000 for v, side in zip(values, sides, strict=True)],
+        "0-999 xyxy": [(v + 0.5) * side / 1000 for v, side in zip(values, sides, strict=True)],
+    }
+    return {name: Box.of(edges) for name, edges in possible.items() if edges[0] < edges[2] and edges[1] < edges[3]}
+
+
+def tolerance(side: int) -> float:
+    """How far (px) two edges of one box lie apart along `side`: the line's 3 px and a quantisation step, or 1 %."""
+    return max(3 + side / 1000, side / 100)
+
+
+def settle(values: Sequence[float], found: Sequence[int], width: int, height: int) -> tuple[str, Box] | None:
+    """The one reading of four numbers that agrees with the rectangle found in the pixels: its name and the box.
+
+    None where no reading has each edge within `tolerance`, or where two that do are different boxes: more than a pixel
+    and a thousandth of the side apart, which is the step between 0-999 and 0-1000.
+    """
+    sides = (width, height) * 2
+
+    def near(edges: Sequence[float], others: Sequence[float], limits: Sequence[float]) -> bool:
+        return all(abs(a - b) <= limit for a, b, limit in zip(edges, others, limits, strict=True))
+
+    limits, steps = [tolerance(side) for side in sides], [max(1.0, side / 1000) for side in sides]
+    agreeing = [(n, box) for n, box in readings(values, width, height).items() if near(box.edges, found, limits)]
+    if not agreeing or not all(near(agreeing[0][1].edges, box.edges, steps) for _, box in agreeing):
+        return None
+    return min(agreeing, key=lambda one: sum(abs(a - b) for a, b in zip(one[1].edges, found, strict=True)))
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union, 0 to 1, of two boxes of one frame."""
+    ax1, ay1, ax2, ay2 = a.edges
+    bx1, by1, bx2, by2 = b._in(a.frame)
+    shared = max(0.0, min(ax2, bx2) - max(ax1, bx1)) * max(0.0, min(ay2, by2) - max(ay1, by1))
+    return shared / ((ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - shared)
+
+
+def centre_of(box: Box, width: int, height: int) -> tuple[float, float]:
+    """Where the middle of a box in original pixels lies across and down the picture, 0 to 1."""
+    x1, y1, x2, y2 = box._in(Frame.ORIGINAL)
+    return (x1 + x2) / (2 * width), (y1 + y2) / (2 * height)
+
+
+def words_of(box: Box, width: int, height: int) -> tuple[str, str]:
+    """The words of the 5 x 5 grid for a box in original pixels, by its centre: one of COLUMNS and one of ROWS."""
+    across, down = centre_of(box, width, height)
+    return COLUMNS[min(4, max(0, int(across * 5)))], ROWS[min(4, max(0, int(down * 5)))]
+
+
+def percent_of(box: Box, width: int, height: int) -> float:
+    """The share in percent of a width x height picture that a box in original pixels takes up."""
+    x1, y1, x2, y2 = box._in(Frame.ORIGINAL)
+    return 100 * (x2 - x1) * (y2 - y1) / (width * height)
+
+
+def grounding(box: Box, label: str, form: str, place: Letterbox) -> dict[str, Any] | str:
+    """A box in original pixels, clamped to the picture, in the form that the config asks for.
+
+    qwen3vl: {"bbox_2d": [...], "label": ...}, 0..1000 of the letterboxed image. florence: loc tokens of the letterboxed
+    image. source: loc tokens of the original image, as the data set has them.
+    """
+    box = box.clamped(place.width, place.height)
+    if form != "source":
+        box = box.scaled(place)
+    if form in ("source", "florence"):
+        return label + "".join(f"<loc_{q}>" for q in box.to_loc(place))
+    steps = _whole([round(v) for v in box.to_thousandths(place).edges], 1000)
+    return {"bbox_2d": steps} | ({"label": label} if label else {})
+
+
+def format_box(box: Box, label: str, form: str, place: Letterbox) -> str:
+    """The answer to a grounding prompt: `grounding` as text, JSON for qwen3vl."""
+    answer = grounding(box, label, form, place)
+    return answer if isinstance(answer, str) else json.dumps([answer], ensure_ascii=False)

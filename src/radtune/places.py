@@ -1,0 +1,83 @@
+"""Places and shares of an area as sentences state them: English words of the data set's 5 x 5 grid, and percentages.
+
+Read by the score that notices a swapped side, and by the check of a text against the rectangle in its pixels.
+"""
+
+from __future__ import annotations
+
+import re
+
+COLUMNS = ("left", "left-center", "central", "right-center", "right")
+ROWS = ("upper", "upper-middle", "middle", "lower-middle", "bottom")
+
+# Longest first, so that "left-center" is not read as "left" nor "upper-middle" as "upper" or "middle".
+_HORIZONTAL = r"left[- ]cent(?:er|re|ral)|right[- ]cent(?:er|re|ral)|left|right|cent(?:rally|ral|er|re)"
+_VERTICAL = r"upper[- ]middle|lower[- ]middle|upper|top|middle|lower|bottom"
+_COMPOUND = r"(?:left|right)[- ]cent(?:er|re|ral)|(?:upper|lower)[- ]middle"
+_ANY = f"{_HORIZONTAL}|{_VERTICAL}"
+_WORD = re.compile(rf"\b(?:{_ANY})\b")
+# A word that names anatomy says nothing of the place in the image: "left hemisphere", "middle cerebral artery".
+_ANATOMY = re.compile(
+    r"[\s-]+(?:lateral|cerebr\w+|cerebell\w+|hemispher\w+|frontal|parietal|temporal|occipital|basal|thalam\w+|insula\w*"
+    r"|lobe|ventric\w+|sulcus|gyrus|nervous|fossa|sinus|kidney|lung|eye|orbit\w*|artery|vein)\b"
+)
+# Place phrases, the surest first: a word tied to its axis, then words after "located", then a compound or a word
+# followed by "part of the image" anywhere.
+_ON_AXIS = {"horizontal": re.compile(_HORIZONTAL), "vertical": re.compile(_VERTICAL)}
+_TIED = {
+    axis: re.compile(
+        rf"\b({words.pattern})\b(?:\s+[a-z]+){{0,2}}?\s+{axis}ly\b"
+        rf"|\b{axis}ly[\s,:]+(?:[a-z]+\s+){{0,3}}?({words.pattern})\b"
+    )
+    for axis, words in _ON_AXIS.items()
+}
+_LOCATED = re.compile(
+    r"\b(?:located|positioned|situated|location|lies|lying|cent(?:er|re)ed)\b(.*?)(?=[.;。\n](?:\W|$)|$)", re.S
+)
+_PLACE = re.compile(
+    rf"\b(?:{_COMPOUND})\b|\b(?:{_ANY})(?=(?:(?:\s+and\s+|[\s,-]+)(?:{_ANY}))*\s+(?:part|portion|region|area|section"
+    r"|side|corner|quadrant|third|of the (?:image|picture|scan))\b)"
+)
+_AREA = re.compile(
+    r"(?:occup|cover|compris|account|area|size)[^.%％]{0,60}?(\d+(?:\.\d+)?)\s*(?:[%％]|percent)"
+    r"|(?<!\d)(\d+(?:\.\d+)?)\s*(?:[%％]|percent)[^.%％]{0,40}?(?:image|area|picture)"
+)
+
+_SYNONYMS = {"top": "upper", "lower": "bottom"}
+
+
+def _canonical(word: str) -> str:
+    word = word.replace(" ", "-")
+    if word.startswith("cent"):
+        return "central"
+    return _SYNONYMS.get(word, re.sub("cent(?:re|ral)$", "center", word))
+
+
+def names_a_place(text: str) -> bool:
+    """Whether lower-case `text` holds any word of place at all, of the image or of anatomy."""
+    return _WORD.search(text) is not None
+
+
+def place(text: str, axis: str) -> str | None:
+    """The word of COLUMNS (axis "horizontal") or ROWS ("vertical") that lower-case `text` states, or None."""
+    if not names_a_place(text):
+        return None
+    is_on_axis = _ON_AXIS[axis].fullmatch
+    tied = _TIED[axis].search(text)
+    if tied:
+        return _canonical(tied[1] or tied[2])
+    for phrase in _LOCATED.findall(text):
+        for match in _WORD.finditer(phrase):
+            if is_on_axis(match[0]) and not _ANATOMY.match(phrase, match.end()):
+                return _canonical(match[0])
+    for match in _PLACE.finditer(text):
+        if is_on_axis(match[0]):
+            return _canonical(match[0])
+    return None
+
+
+def area(text: str) -> str | None:
+    """The share of the image in percent that lower-case `text` states, in the digits it has there, or None."""
+    if "%" not in text and "％" not in text and "percent" not in text:
+        return None
+    return next((share for m in _AREA.finditer(text) if float(share := m[1] or m[2]) <= 100), None)
