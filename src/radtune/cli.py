@@ -24,6 +24,7 @@ for name, function in {
     "write-config": "radtune.config:write_config",
     "draw-phantoms": "radtune.data.phantom:write_dataset",
     "draw-practice": "radtune.data.phantom:write_practice",
+    "import-dicom": "radtune.data.dicom:import_dicom",
     "list-shards": "radtune.data.source:list_shards",
     "fetch-shard": "radtune.data.source:fetch_shard",
     "index": "radtune.data.index:index",

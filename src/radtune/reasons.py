@@ -45,6 +45,12 @@ class Reason(StrEnum):
     IMAGE_UNREADABLE = "image_unreadable", "The image cannot be decoded in full."
     IMAGE_TOO_LARGE = "image_too_large", "The image has more pixels than is safe to decode."
     IMAGE_TOO_SMALL = "image_too_small", "The image is too small to show anything."
+    DICOM_UNREADABLE = "dicom_unreadable", "The DICOM header cannot be read."
+    PIXELS_MISSING = "pixels_missing", "The DICOM file holds no pixel data, or breaks off in them."
+    PIXELS_UNREADABLE = "pixels_unreadable", "The pixel data are cut off, damaged or contradict the DICOM header."
+    SYNTAX_UNSUPPORTED = "syntax_unsupported", "No decoder is installed for the DICOM transfer syntax."
+    BURNED_IN_TEXT = "burned_in_text", "The DICOM header says that text, perhaps a name, is burned into the pixels."
+    INSTANCE_REPEATED = "instance_repeated", "Another file holds the same image (its SOP Instance UID)."
 
 
 class Unusable(Exception):

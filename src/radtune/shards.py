@@ -1,13 +1,15 @@
-"""Reading parquet shards: rows in small batches, and the images that a shard owns, each once.
+"""Parquet shards: their schema, their rows in small batches, and the images that a shard owns, each once.
 
 An image's bytes are repeated in every row (and often in several shards); images.parquet names one owner row for each.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
@@ -15,6 +17,20 @@ from radtune.files import UserError
 
 BATCH = 64  # rows: at 100 KB an image a few megabytes
 BUFFER = 2**20  # bytes read at a time: without it a whole column chunk, up to a whole shard, is held
+
+
+def dataset_schema(*more: str) -> pa.Schema:
+    """The data set's columns as the Hugging Face hub shows them, and `more` columns of strings."""
+    strings = ("id", "question", "text", *more)
+    types = dict.fromkeys(("id", "image", *strings[1:]), pa.string())
+    types["image"] = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    features = {
+        name: {"dtype": "string", "_type": "Value"} if name in strings else {"_type": "Image"} for name in types
+    }
+    return pa.schema(list(types.items()), metadata={"huggingface": json.dumps({"info": {"features": features}})})
+
+
+SCHEMA = dataset_schema()
 
 
 def open_shard(path: Path, columns: list[str]) -> pq.ParquetFile:

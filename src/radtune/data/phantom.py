@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import io
-import json
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from radtune.data.phantom_draw import CANVAS, Slice, draw, draw_patient
 from radtune.data.phantom_text import PRACTICE_PROMPTS, TAGS, Facts, state_facts, write_practice_answers, write_texts
 from radtune.files import replacing, write_json, write_jsonl
+from radtune.shards import SCHEMA
 
 GREEN = (20, 240, 20)
 SLICES_PER_PATIENT = 6
@@ -52,21 +52,6 @@ DEFECTS = [
     "null-text",
     "loc-inverted",
 ]
-FEATURES = {
-    "id": {"dtype": "string", "_type": "Value"},
-    "image": {"_type": "Image"},
-    "question": {"dtype": "string", "_type": "Value"},
-    "text": {"dtype": "string", "_type": "Value"},
-}
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-        ("question", pa.string()),
-        ("text", pa.string()),
-    ],
-    metadata={"huggingface": json.dumps({"info": {"features": FEATURES}})},
-)
 
 
 class Phantom(NamedTuple):
