@@ -29,13 +29,17 @@ def checked(folder: Path) -> Path:
         {
             "images": {"unique": 24, "with_box": 20, "without_box": 4, "low_confidence": 0},
             "forms": {"DETECT_REGION_LOC": {"florence": 24}},
-            "disagreements": {"horizontal": {"checked": 60, "disagree": 1}},
+            "disagreements": {kind: {"checked": 60, "disagree": 1} for kind in ("horizontal", "vertical")},
             "split": {"by": "group", "asked": None, "got": {}, "groups": 24, "largest_group": 6},
         },
     )
-    row = {"shard": "s", "row": 3, "id": "i", "tag": "CAPTION", "kind": "horizontal"}
-    line = json.dumps(row | {"text_says": HOSTILE, "pixels_say": "right"})
-    (folder / "disagreements.jsonl").write_text(line + "\n")
+    kept = pq.read_table(folder / "samples.parquet", filters=[("status", "=", "kept")]).to_pylist()
+    disputed = {key: kept[5][key] for key in ("shard", "row", "id", "tag")}
+    lines = [
+        disputed | {"kind": "horizontal", "text_says": HOSTILE, "pixels_say": "right"},
+        disputed | {"kind": "vertical", "text_says": "upper", "pixels_say": "bottom", "shard": "of no kept row"},
+    ]
+    (folder / "disagreements.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
 
@@ -101,7 +105,8 @@ def test_the_page_stands_alone(page: str) -> None:
 
 def test_every_split_and_tag_is_shown_with_its_prompt_and_answer(page: str, prepared: Path) -> None:
     kept = pq.read_table(prepared / "samples.parquet", filters=[("status", "=", "kept")]).to_pylist()
-    assert len(_Page(page).samples) == len({(row["split"], row["tag"]) for row in kept}) >= 12
+    pairs = {(row["split"], row["tag"]) for row in kept}
+    assert len(_Page(page).samples) == len(pairs) + 1 >= 13  # and one where words and pixels disagree
     assert (
         page.count("<figcaption>before: ") == page.count("<figcaption>after: 224 × 224 L") == len(_Page(page).samples)
     )
@@ -198,6 +203,28 @@ def test_hostile_text_is_shown_and_does_nothing(prepared: Path, tmp_path: Path) 
     assert not set("\u202e\u2066\x00") & set(page)
     assert not [tag for tag, _ in _Page(page).tags if tag == "script"]
     assert page.count("picture not available") == len(_Page(page).samples)  # nothing outside the media folder is read
+
+
+def test_a_row_whose_words_and_pixels_disagree_is_shown_and_all_are_counted(page: str, prepared: Path) -> None:
+    card = page[page.index('id="disputed"') : page.index('id="figures"')]
+    row = json.loads((prepared / "disagreements.jsonl").read_text().splitlines()[0])
+    assert card.count("<article") == 1
+    assert f"horizontal · <code>{row['tag']}</code>" in card
+    assert "end</b>, the pixels say <b>right</b>." in card
+    assert f'<p class="id">{row["id"]} · group' in card
+    assert page.count("1 of 60 checked<small>1.7&nbsp;%<") == 2
+    assert "<td>upper</td><td>bottom</td>" in page
+    (prepared / "none.jsonl").write_text("")
+    agreed = prepared / "agreed.json"
+    write_json(agreed, read_json(prepared / "checks.json") | {"disagreements": {"area": {"checked": 9, "disagree": 0}}})
+    page = draw(prepared, "agreed.html", checks=agreed, disagreements=prepared / "none.jsonl")
+    assert "disputed" not in page
+    assert "0 of 9 checked" in page
+
+
+def test_tables_of_other_samples_are_named(prepared: Path) -> None:
+    with pytest.raises(UserError, match=r"No image [0-9a-f]{64} in .*geometry.*; make them from the same samples"):
+        draw(prepared, "other.html", geometry=sorted((prepared / "geometry").glob("t*.parquet"))[:1])
 
 
 def test_a_sample_that_the_dataset_lacks_is_named(prepared: Path, tmp_path: Path) -> None:

@@ -58,36 +58,38 @@ def write_preview(
     `scan` and `geometry` are the tables of every shard; `box` is the form of DETECT_REGION_LOC's answers, as in the
     config's answers.box.
     """
-    columns = ["id", "tag", "split", "group", "image_sha256", "status", "box"]
+    data = data_section(
+        samples_table=samples_table,
+        quarantine=quarantine,
+        leakage=leakage,
+        checks=checks,
+        disagreements=disagreements,
+    )
+    columns = ["shard", "row", "id", "tag", "split", "group", "image_sha256", "status", "box"]
     rows = pq.read_table(samples_table, columns=columns)
     rows = rows.filter(pc.equal(rows["status"], "kept"))
     chosen = choose(*(rows[name].to_pylist() for name in ("id", "tag", "split", "group")), seed=seed)
-    samples = rows.take(chosen).to_pylist()
+    disputed = _disputed(rows, data["disagreeing"])
+    samples = rows.take(chosen + list(disputed.values())).to_pylist()
     entries, lengths = _read_entries(sharegpt, {(sample["id"], sample["tag"]) for sample in samples})
     digests = [sample["image_sha256"] for sample in samples]
     owners, places, looks = (_by_digest(paths, digests) for paths in ([images], geometry, scan))
-    cards: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    originals = []
+    cards, originals = [], []
     for sample, digest in zip(samples, digests, strict=True):
         if (entry := entries.get((sample["id"], sample["tag"]))) is None:
             raise UserError(f"{sharegpt} lacks {sample['tag']} of {sample['id']!r}, which {samples_table} keeps.")
         owner = owners[digest]
         before = _open(io.BytesIO(read_image(shards / f"{owner['shard']}.parquet", owner["row"], column)))
         originals.append(before)
-        cards[sample["split"]].append(_card(sample, entry, before, places[digest], looks[digest], media_dir, box))
+        cards.append(_card(sample, entry, before, places[digest], looks[digest], media_dir, box))
     page = render(
         "preview.html.j2",
         dataset=sharegpt.name,
-        splits=[(split, cards[split]) for split in SPLITS],
+        splits=[(split, [card for card in cards[: len(chosen)] if card["split"] == split]) for split in SPLITS],
+        disputed=list(zip(disputed, cards[len(chosen) :], strict=True)),
         charts=_count_charts(rows, samples_table) + _text_charts(lengths) + _image_charts(scan),
         heat=_heat(scan, [image for image in originals if image]),
-        data=data_section(
-            samples_table=samples_table,
-            quarantine=quarantine,
-            leakage=leakage,
-            checks=checks,
-            disagreements=disagreements,
-        ),
+        data=data,
     )
     write_text(out, page)
 
@@ -111,6 +113,16 @@ def choose(ids: list[str], tags: list[str], splits: list[str], groups: list[str]
         shown[groups[row]] += 1
         chosen.append(row)
     return chosen
+
+
+def _disputed(rows: Any, disagreeing: list[dict[str, Any]]) -> dict[tuple[str, str, str], int]:
+    """(kind, what the text says, what the pixels say) -> its place in `rows`, for the first kept row of each kind."""
+    found: dict[str, tuple[tuple[str, str, str], int]] = {}
+    for row in disagreeing:
+        there = pc.and_(pc.equal(rows["shard"], row["shard"]), pc.equal(rows["row"], row["row"]))
+        if row["kind"] not in found and len(places := pc.indices_nonzero(there)):
+            found[row["kind"]] = (row["kind"], row["text_says"], row["pixels_say"]), places[0].as_py()
+    return dict(found.values())
 
 
 def read_entries(path: Path) -> Iterator[dict[str, Any]]:
@@ -144,9 +156,12 @@ def _read_entries(
 
 
 def _by_digest(paths: list[Path], digests: list[str]) -> dict[str, dict[str, Any]]:
-    """Rows of tables that have one row an image, by image_sha256."""
+    """Rows of tables that have one row an image, by image_sha256; each digest has to be there."""
     tables = (pq.read_table(path, filters=[("image_sha256", "in", digests)]) for path in paths)
-    return {row["image_sha256"]: row for table in tables for row in table.to_pylist()}
+    found = {row["image_sha256"]: row for table in tables for row in table.to_pylist()}
+    if missing := set(digests) - found.keys():
+        raise UserError(f"No image {min(missing)} in {', '.join(map(str, paths))}; make them from the same samples.")
+    return found
 
 
 # --- cards ----------------------------------------------------------------------------------------------------------
@@ -173,6 +188,7 @@ def _card(
     size = place["size"]
     moved = {kind: to_letterbox(box, place) for kind, box in boxes.items()}
     return {
+        "split": sample["split"],
         "tag": sample["tag"],
         "id": sample["id"],
         "group": sample["group"],
