@@ -15,7 +15,13 @@ try:
 except UserError as error:  # one sentence instead of a traceback
     raise SystemExit(f"radtune: {error}")
 
-DATA_FILES = {"samples_table": "samples.parquet", "quarantine": "quarantine.jsonl", "leakage": "leakage.json"}
+DATA_FILES = {
+    "samples_table": "samples.parquet",
+    "quarantine": "quarantine.jsonl",
+    "leakage": "leakage.json",
+    "checks": "checks.json",
+    "disagreements": "disagreements.jsonl",
+}
 with open("containers/images.yaml") as file:
     IMAGES = yaml.safe_load(file)
 RESULTS = CONFIG["results"]
@@ -86,13 +92,19 @@ def split_flags():
 
 
 def preview_flags(wildcards):
-    column = CONFIG["dataset"]["columns"]["image"]
-    return flags({"shards": f"{RESULTS}/data/shards", "media_dir": MEDIA, "column": column})
+    return flags(
+        data_flags()
+        | {"shards": f"{RESULTS}/data/shards", "media_dir": MEDIA, "column": CONFIG["dataset"]["columns"]["image"]}
+        | {"box": DATASETS[wildcards.dataset]["answers"]["box"]}
+    )
+
+
+def data_flags():
+    return {key: f"{RESULTS}/data/{name}" for key, name in DATA_FILES.items()}
 
 
 def report_flags():
-    places = {key: f"{RESULTS}/data/{name}" for key, name in DATA_FILES.items()}
-    text = flags(places | {"media_dir": MEDIA, "title": f"radtune: {Path(RESULTS).name}"})
+    text = flags(data_flags() | {"media_dir": MEDIA, "title": f"radtune: {Path(RESULTS).name}"})
     folders = shlex.join(f"{RESULTS}/train/{name}" for name in TRAINED)
     return f"{text} --trainings {folders}" if TRAINED else text
 

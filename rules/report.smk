@@ -20,12 +20,14 @@ rule write_config:
 
 
 rule draw_preview:
-    """Each split's first samples: before and after, size, mode, tag, prompt and answer."""
+    """A sample of each split and tag, before and after with its box; the data in figures."""
     input:
+        data=collect("<results>/data/{file}", file=DATA_FILES.values()),
         sharegpt="<results>/sharegpt/{dataset}/dataset_info.json",
-        samples="<results>/data/samples.parquet",
         images="<results>/data/images.parquet",
+        scan=collect("<results>/data/scan/{shard}.parquet", shard=shards),
         shards=collect("<results>/data/shards/{shard}.parquet", shard=shards),
+        geometry=recipe_files("<results>/images/{recipe}/geometry/{shard}.parquet"),
         media=recipe_files("<results>/images/{recipe}/{shard}"),
     output:
         "<results>/preview/{dataset}.html",
@@ -38,8 +40,8 @@ rule draw_preview:
         sharegpt=subpath(input.sharegpt, parent=True),
         flags=preview_flags,
     shell:
-        "radtune preview {params.flags} --sharegpt {params.sharegpt} --samples {input.samples}"
-        " --images {input.images} --out {output} 2> {log}"
+        "radtune preview {params.flags} --sharegpt {params.sharegpt} --images {input.images}"
+        " --scan {input.scan} --geometry {input.geometry} --out {output} 2> {log}"
 
 
 rule write_report:

@@ -190,10 +190,37 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         evaluate(predictions, scored / "test.json", scored / "test.samples.parquet")
     write_jsonl(folder / "train" / "lora" / "trainer_log.jsonl", [{"step": s, "loss": 1 / s} for s in (1, 2, 3)])
     (folder / "config.yaml").write_text("results: <b>here</b>\n")
-    shared = {"as_delivered": {"images_shared": {"train and test": 77}, "test_images_in_train": 1234}}
+    before = {"train": 4000, "validation": 900, "test": 1300, "validation_in_train": 810, "test_in_train": 1234}
+    after = before | {"validation_in_train": 0, "test_in_train": 0}
     write_json(
-        folder / "leakage.json", shared | {"after": {"images_shared": {"train and test": 0}, "test_images_in_train": 0}}
+        folder / "leakage.json",
+        {name: {"images": n, "groups": n} for name, n in (("as_delivered", before), ("after", after))}
+        | {"by": "group"},
     )
+    write_json(
+        folder / "checks.json",
+        {
+            "images": {"unique": 5000, "with_box": 4900, "without_box": 100, "low_confidence": 30},
+            "forms": {"DETECT_REGION_LOC": {"florence": 17}, "JSON_RECORD.bloc": {"<i>words": 2}},
+            "disagreements": {
+                "coordinates": {"checked": 340, "disagree": 12},
+                "vertical": {"checked": 9, "disagree": 1},
+            },
+            "split": {
+                "by": "group",
+                "asked": {"train": 0.8},
+                "got": {"train": 0.79},
+                "groups": 40,
+                "largest_group": 36,
+            },
+        },
+    )
+    common = {"shard": "train-0", "row": 5, "id": "<a>", "tag": "CAPTION"}
+    says = [("coordinates", [1, 2, 3, 4], [9, 9, 99, 99])] * 12 + [("vertical", HOSTILE, "bottom")]
+    lines = [
+        json.dumps(common | {"kind": kind, "text_says": text, "pixels_say": pixels}) for kind, text, pixels in says
+    ]
+    (folder / "disagreements.jsonl").write_text("\n".join(lines))
     write_jsonl(folder / "quarantine.jsonl", [{"reason": r} for r in ("<u>bad</u>", "no_image", "no_image")])
     status = ["kept"] * 7 + ["quarantined"] * 3
     table = {
@@ -212,6 +239,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         trainings=[folder / "train" / "lora"],
         leakage=folder / "leakage.json",
         quarantine=folder / "quarantine.jsonl",
+        checks=folder / "checks.json",
+        disagreements=folder / "disagreements.jsonl",
         samples_table=folder / "samples.parquet",
         media_dir=media,
         title="Demo <em>title</em>",
@@ -250,8 +279,16 @@ def test_page_holds_every_section_and_the_figures_of_its_inputs(page: str) -> No
     assert "10 rows came in, 7 were kept and 3 quarantined (30.0&nbsp;%)." in page
     assert "do not add up" not in page
     assert re.search(r"no_image</code></th><td class=\"n\">2<", page)
-    assert re.search(r"test images in train</th>\s*<td class=\"n\">1,234</td><td class=\"n\">0<", page)
-    assert re.search(r"train</th><td class=\"n\">7</td><td class=\"n\">4</td><td class=\"n\">1<", page)
+    assert "As delivered, train holds 1,234 of 1,300 test images (94.9 %); as split here, by group, 0 of 1,300." in page
+    assert re.search(r"test images</th><td class=\"n\">1,234 of 1,300<.*?</td><td class=\"n\">0 of 1,300<", page)
+    assert re.search(
+        r"train</th><td class=\"n\">7<.*79.0&nbsp;%<small>asked 80.0&nbsp;%<.*>4</td><td class=\"n\">1<", page
+    )
+    assert 'coordinates</th><td class="n">12 of 340 checked<small>3.5&nbsp;%<' in page
+    assert page.count("<td>[1, 2, 3, 4]</td><td>[9, 9, 99, 99]</td>") == 3  # the first few; the file lists all
+    assert re.search(r"results\d/disagreements.jsonl</code>", page)
+    assert "<td>&lt;i&gt;words</td>" in page
+    assert 'class="loud"' not in page
     assert page.count('<rect class="prediction"') == page.count('<rect class="reference"') == 12
     assert 'x="100.0" y="100.0" width="300.0" height="300.0"' in page
     assert "Other experiments" in page

@@ -1,12 +1,18 @@
-"""Charts as inline SVG, drawn by matplotlib in the page's own colours, so that they follow light and dark."""
+"""Charts as inline SVG, drawn by matplotlib in the page's own colours, so that they follow light and dark.
+
+Each has a title and its figures as a description for who cannot see it. Labels from data pass `gallery.visible` first.
+"""
 
 from __future__ import annotations
 
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 # matplotlib writes colours as hex; each of these stand-ins becomes a CSS variable of the page.
 _COLOURS = {
@@ -17,6 +23,7 @@ _COLOURS = {
     "floor": "#00000e",
     "base": "#00000f",
 }
+_WIDE, _FULL = 4.4, {"left": 0, "right": 1, "bottom": 0, "top": 1}  # inches, of which the axes take all
 
 
 class Mark(NamedTuple):
@@ -47,8 +54,7 @@ def score_chart(name: str, marks: Sequence[Mark]) -> str:
         axes.set_xlim(-1, 101)
         axes.set_xticks(range(0, 101, 25))
         axes.grid(axis="x")
-        values = "; ".join(f"{mark.label} {mark.value:.1f}" for mark in marks)
-        return _svg(figure, f"{name}: {values}")
+        return _svg(figure, name, "; ".join(f"{mark.label} {mark.value:.1f}" for mark in marks))
 
 
 def loss_chart(
@@ -70,7 +76,105 @@ def loss_chart(
         axes.set_xlabel("step")
         axes.set_ylabel("loss")
         axes.grid(axis="y")
-        return _svg(figure, f"Loss of {name}: {len(train)} training and {len(evaluation)} evaluation points")
+        return _svg(figure, f"Loss of {name}", f"{len(train)} training and {len(evaluation)} evaluation points")
+
+
+def bar_chart(name: str, bars: Sequence[tuple[str, Sequence[int]]], parts: Sequence[str] = ("",)) -> str:
+    """Counts as horizontal bars, label and numbers above; each is made of up to three `parts` that lie end to end."""
+    pyplot, style = _matplotlib(name)
+    colours = [_COLOURS[kind] for kind in ("model", "floor", "base")][: len(parts)]
+    split = len(parts) > 1
+    with pyplot.rc_context(style):
+        figure, axes = pyplot.subplots(figsize=(_WIDE, 0.38 * (len(bars) + split * 0.8)), gridspec_kw=_FULL)
+        widest = max((sum(counts) for _, counts in bars), default=1) or 1
+        for row, (label, counts) in enumerate(bars):
+            starts = np.cumsum([0, *counts])
+            axes.barh([row] * len(parts), counts, left=starts[:-1], height=0.3, color=colours)
+            numbers = " + ".join(f"{n:,}" for n in counts) + (f" = {starts[-1]:,}" if split else "")
+            axes.text(0, row - 0.26, label, color=_COLOURS["ink"])
+            axes.text(widest, row - 0.26, numbers, ha="right", color=_COLOURS["ink"])
+        for place, (part, colour) in enumerate(zip(parts, colours, strict=True)):
+            axes.text(widest * place * 0.25, -1.1, part, color=colour, weight="bold")
+        axes.set_ylim(len(bars) - 0.8, -0.75 - 0.8 * split)
+        axes.set_xlim(0, widest)
+        axes.set_axis_off()
+        described = (
+            f"{label}: " + ", ".join(f"{part} {n:,}".strip() for part, n in zip(parts, counts, strict=True))
+            for label, counts in bars
+        )
+        return _svg(figure, name, "; ".join(described))
+
+
+def spread_chart(name: str, values: Mapping[str, npt.NDArray[Any]], unit: str) -> str:
+    """How `values` (a one-dimensional array a label) are spread: a histogram a row on one scale, its median marked.
+
+    The scale ends at the highest 99th percentile, so that one outlier does not press the rest together; what lies
+    beyond stands in the last bin.
+    """
+    pyplot, style = _matplotlib(name)
+    described = []
+    with pyplot.rc_context(style):
+        figure, axes = pyplot.subplots(figsize=(_WIDE, 0.6 * max(len(values), 1.6)), gridspec_kw=_FULL)
+        top = max((float(np.percentile(v, 99)) for v in values.values()), default=1.0) * 1.05 or 1.0
+        edges = np.linspace(0, top, 85)
+        for row, (label, found) in enumerate(values.items()):
+            heights = np.histogram(np.minimum(found, top), edges)[0]
+            low, median, high = np.percentile(found, (5, 50, 95))
+            shape = row - 0.58 * heights / heights.max()
+            axes.stairs(shape, edges, baseline=row, fill=True, color=_COLOURS["model"], linewidth=0)
+            axes.plot([median, median], [row, row - 0.6], color=_COLOURS["ink"], linewidth=1.2)
+            axes.text(0, row - 0.68, label, color=_COLOURS["ink"])
+            axes.text(top, row - 0.68, f"median {_figures(median)}", ha="right", color=_COLOURS["ink"])
+            described.append(
+                f"{label} {len(found):,} values, median {_figures(median)}, "
+                f"5th to 95th percentile {_figures(low)} to {_figures(high)}".strip()
+            )
+        axes.set_yticks([])
+        axes.set_ylim(len(values) - 0.96, -0.95)
+        axes.set_xlim(0, top)
+        axes.set_xlabel(unit)
+        return _svg(figure, name, f"In {unit}: {'; '.join(described)}")
+
+
+def _figures(value: float) -> str:
+    """A number as a person writes it: two decimals below ten, none from a hundred on."""
+    return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}".removesuffix(".0").removesuffix(".00")
+
+
+CELLS = 5  # a side: the words left, left-center, central, right-center, right, and upper to bottom
+
+
+def heat_map(name: str, centres: npt.NDArray[Any], behind: str) -> str:
+    """Where `centres` (n x 2: x and y as fractions of the picture) lie, in 25 x 25 cells over the picture `behind`.
+
+    `behind` is a data URI. Lines and shares are those of the 5 x 5 cells that the location words name.
+    """
+    fine = CELLS * 5
+    x, y = np.clip(centres, 0, 1 - 1e-9).T
+    counts = np.histogram2d(y, x, bins=fine, range=[[0, 1], [0, 1]])[0]
+    coarse = counts.reshape(CELLS, 5, CELLS, 5).sum(axis=(1, 3)) * 100 / max(1, len(centres))
+    side, wide = 100 / fine, 100 / CELLS
+    cells = "".join(
+        f'<rect x="{column * side:g}" y="{row * side:g}" width="{side:g}" height="{side:g}" '
+        f'fill-opacity="{0.15 + 0.75 * (counts[row, column] / counts.max()) ** 0.5:.2f}"/>'
+        for row, column in np.argwhere(counts)
+    )
+    lines = "".join(f"M{i * wide:g} 0V100M0 {i * wide:g}H100" for i in range(1, CELLS))
+    shares = "".join(
+        f'<text x="{(column + 0.5) * wide:g}" y="{(row + 0.5) * wide + 1.5:g}">{coarse[row, column]:.0f}%</text>'
+        for row, column in np.argwhere(coarse >= 0.5)
+    )
+    described = "Share of the centres in percent, from upper to bottom, each from left to right: " + "; ".join(
+        ", ".join(f"{share:.1f}" for share in row) for row in coarse
+    )
+    image = (
+        f'<image href="{html.escape(behind)}" width="100" height="100" preserveAspectRatio="none"/>' if behind else ""
+    )
+    return (
+        f'<svg role="img" class="heat" viewBox="0 0 100 100">{_words(name, described)}'
+        f'<rect class="ground" width="100" height="100"/>{image}<g class="cells">{cells}</g>'
+        f'<path class="grid" d="{lines}"/><g class="shares">{shares}</g></svg>'
+    )
 
 
 def _matplotlib(name: str) -> tuple[Any, dict[str, Any]]:
@@ -102,7 +206,7 @@ def _matplotlib(name: str) -> tuple[Any, dict[str, Any]]:
     }
 
 
-def _svg(figure: Any, description: str) -> str:
+def _svg(figure: Any, name: str, description: str) -> str:
     from matplotlib import pyplot
 
     buffer = io.StringIO()
@@ -113,6 +217,12 @@ def _svg(figure: Any, description: str) -> str:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    for name, colour in _COLOURS.items():
-        svg = svg.replace(colour, f"var(--{name})")
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(description, quote=True)}" ', 1)
+    for colour_name, colour in _COLOURS.items():
+        svg = svg.replace(colour, f"var(--{colour_name})")
+    svg = svg.replace("<svg ", '<svg role="img" ', 1)
+    end_of_tag = svg.index(">") + 1
+    return svg[:end_of_tag] + _words(name, description) + svg[end_of_tag:]
+
+
+def _words(name: str, description: str) -> str:
+    return f"<title>{html.escape(name)}</title><desc>{html.escape(description)}</desc>"

@@ -12,7 +12,10 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 CARDS = 24
 _SIDE = 448  # longest side of an embedded picture in pixels
@@ -75,11 +78,11 @@ def _card(
         "tag": row["tag"],
         "group": row["group"],
         "kind": kind,
-        "prompt": _shorten(row.get("prompt", "").replace("<image>", "").strip()),
+        "prompt": shorten(row.get("prompt", "").replace("<image>", "").strip()),
         "reference": reference,
         "prediction": prediction,
         "others": {
-            name: _shorten(answers[row["id"], row["tag"]])
+            name: shorten(answers[row["id"], row["tag"]])
             for name, answers in others.items()
             if (row["id"], row["tag"]) in answers
         },
@@ -104,17 +107,23 @@ def picture(media_dir: Path, name: str) -> str | None:
         if not path.is_relative_to(media_dir.resolve()):
             return None
         with Image.open(path) as image:
-            image.thumbnail((_SIDE, _SIDE))
-            buffer = io.BytesIO()
-            image.convert("RGB").save(buffer, "JPEG", quality=82)
+            return data_uri(image)
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
+
+
+def data_uri(image: Image.Image) -> str:
+    """A copy of the picture as a JPEG data URI, at most _SIDE pixels a side."""
+    small = image.convert("RGB")
+    small.thumbnail((_SIDE, _SIDE))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def differences(reference: str, prediction: str) -> tuple[list[tuple[bool, str]], list[tuple[bool, str]]]:
     """Both texts as (differs, piece) runs: words, or single CJK characters, that the other text lacks there."""
-    a, b = (_PIECE.findall(visible(_shorten(text))) for text in (reference, prediction))
+    a, b = (_PIECE.findall(visible(shorten(text))) for text in (reference, prediction))
     left, right = [], []
     for operation, a1, a2, b1, b2 in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
         # White space alone in common stands between two differences: one mark reads better than two.
@@ -129,5 +138,6 @@ def _joined(runs: list[tuple[bool, str]]) -> list[tuple[bool, str]]:
     return [(differs, "".join(piece for _, piece in group)) for differs, group in grouped]
 
 
-def _shorten(text: str) -> str:
+def shorten(text: str) -> str:
+    """The first characters of a long text, and how many more there are."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} … ({len(text) - _SHOWN:,} more characters)"

@@ -1,7 +1,7 @@
 """Write the report: `write_report(report/index.html, ...)` from the files of the other stages.
 
 One self-contained page: styles, charts (SVG) and pictures (data URIs) are inside, no script, no network. Text from data
-passes `gallery.visible` and Jinja's autoescape, whatever it says.
+passes `template.render`, whatever it says.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import Any, NamedTuple
 
 from radtune.files import read_json, read_jsonl, write_text
 from radtune.report import figures, gallery
+from radtune.report.data_section import data_section
+from radtune.report.template import render
 
 BASE = "base"  # the untuned model's experiment
 FLOOR = "shuffled references"
@@ -56,13 +57,13 @@ def write_report(
     trainings: list[Path],
     leakage: Path,
     quarantine: Path,
+    checks: Path,
+    disagreements: Path,
     samples_table: Path,
     media_dir: Path,
     title: str,
 ) -> None:
     """Write the page. An experiment is named by the folder its evaluation, scores, predictions and training lie in."""
-    import jinja2
-
     results = [Evaluation(p.parent.name, _split(p), read_json(p)) for p in evaluations]
     splits = list(dict.fromkeys(r.split for r in results))
     main = "test" if "test" in splits else splits[0]
@@ -78,19 +79,19 @@ def write_report(
     }
     key = best.experiment, main
 
-    page = jinja2.Environment(
-        loader=jinja2.PackageLoader("radtune.report"),
-        autoescape=True,
-        finalize=lambda value: gallery.visible(value) if type(value) is str else value,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    data = data_section(
+        samples_table=samples_table,
+        quarantine=quarantine,
+        leakage=leakage,
+        checks=checks,
+        disagreements=disagreements,
     )
-    page.filters |= {"score": _score, "span": _span, "signed": _signed, "words": lambda s: s.replace("_", " ")}
-    html = page.get_template("report.html.j2").render(
+    html = render(
+        "report.html.j2",
+        {"score": _score, "span": _span, "signed": _signed},
         title=title,
         verdict=verdict(ranked),
-        cautions=_cautions(results, main),
+        cautions=data["cautions"] + _cautions(results, main),
         main=main,
         best=best.experiment,
         headline={k: v for k, v in HEADLINE.items() if any(r.metric(k) for r in results)},
@@ -100,24 +101,15 @@ def write_report(
         results=results,
         losses=_losses(trainings),
         cards=gallery.cards(read_jsonl(answers[key]), _read_scores(scores[key]), others, media_dir),
-        data=_data(samples_table, quarantine),
-        leakage=_leakage(read_json(leakage)),
+        data=data,
         config=config.read_text(encoding="utf-8"),
         versions=_versions(),
-        markup=_markup,
     )
     write_text(out, html)
 
 
 def _split(path: Path) -> str:
     return path.name.split(".")[0]  # test of test.json, test.jsonl and test.samples.parquet
-
-
-def _markup(svg: str) -> Any:
-    """A chart of `figures` is the one thing that enters the page unescaped."""
-    from markupsafe import Markup
-
-    return Markup(svg)
 
 
 # --- numbers as text ------------------------------------------------------------------------------------------------
@@ -259,7 +251,7 @@ def _read_scores(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-# --- training, data, provenance -------------------------------------------------------------------------------------
+# --- training, provenance -------------------------------------------------------------------------------------------
 
 
 def _losses(trainings: Sequence[Path]) -> list[dict[str, Any]]:
@@ -281,35 +273,6 @@ def _losses(trainings: Sequence[Path]) -> list[dict[str, Any]]:
         drawn = run["loss"] or run["eval_loss"]
         run["chart"] = figures.loss_chart(run["experiment"], run["loss"], run["eval_loss"], top) if drawn else None
     return runs
-
-
-def _data(samples_table: Path, quarantine: Path) -> dict[str, Any]:
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(samples_table, columns=["status", "split", "group", "image_sha256"])
-    status = Counter(table["status"].to_pylist())
-    kept = [row for row in table.to_pylist() if row["status"] == "kept"]
-    reasons = Counter(row["reason"] for row in read_jsonl(quarantine))
-    splits = []
-    for split in sorted({str(row["split"]) for row in kept}):
-        rows = [row for row in kept if str(row["split"]) == split]
-        images, groups = (len({row[key] for row in rows}) for key in ("image_sha256", "group"))
-        splits.append({"split": split, "rows": len(rows), "images": images, "groups": groups})
-    return {
-        "rows": table.num_rows,
-        "kept": status["kept"],
-        "quarantined": status["quarantined"],
-        "reasons": reasons.most_common(),
-        "splits": splits,
-        "adds_up": status["kept"] + status["quarantined"] == table.num_rows
-        and reasons.total() == status["quarantined"],
-    }
-
-
-def _leakage(content: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Rows of (what, as delivered, after the re-split)."""
-    before, after = _flat(content.get("as_delivered", {})), _flat(content.get("after", {}))
-    return [(name, before.get(name, "–"), after.get(name, "–")) for name in before | after]
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
