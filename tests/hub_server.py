@@ -45,6 +45,7 @@ class Hub:
         self.go_on = threading.Event()  # cleared: an answer with a large file's bytes stops half way until it is set
         self.go_on.set()
         self.gated = False
+        self.broken = False  # answers each request with an error, and with the token that came with it
         self.states_sha256 = True
         self.xet = False  # the headers that send a client to another protocol on another host
         self.answers: list[Answer] = []
@@ -78,7 +79,10 @@ class Handler(BaseHTTPRequestHandler):
         self.hub.tokens.add(self.headers.get("Authorization", ""))
         where = urlsplit(self.path)
         parts, query = unquote(where.path).strip("/").split("/"), parse_qs(where.query)
-        if parts[0] == "large":
+        if self.hub.broken:
+            words = f"\x1b[31mbroken\n{self.headers.get('Authorization')} {self.hub.url}/x?Signature=secret-signature"
+            self.json({"error": words, "Message": words}, 500)
+        elif parts[0] == "large":
             self.bytes_of(parts[1])
         elif parts[:2] == ["api", "v1"]:
             self.modelscope(parts[2:], {key: values[0] for key, values in query.items()})
@@ -114,8 +118,7 @@ class Handler(BaseHTTPRequestHandler):
         if listing:
             return self.json({"id": repo, "sha": COMMIT, "siblings": [self.sibling(*f) for f in files.items()]})
         if self.hub.gated:
-            echo = self.headers.get("Authorization", "you are nobody")  # which no hub should tell
-            return self.json({"error": f"Access is restricted, {echo}"}, 403, X_Error_Code="GatedRepo")
+            return self.json({"error": "Access is restricted"}, 403, X_Error_Code="GatedRepo")
         if path not in files:
             return self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=COMMIT)
         data = files[path]
@@ -139,8 +142,7 @@ class Handler(BaseHTTPRequestHandler):
         kind, repo = parts[0].removesuffix("s"), "/".join(parts[1:3])
         files = self.hub.find(kind, repo, query["Revision"])
         if self.hub.gated:
-            echo = self.headers.get("Authorization", "you are nobody")
-            return self.json({"Code": 10010103002, "Message": f"no access, {echo}", "Success": False}, 403)
+            return self.json({"Code": 10010103002, "Message": "no access", "Success": False}, 403)
         if files is None or query.get("FilePath", next(iter(files))) not in files:
             return self.json({"Code": 10010205001, "Message": "not found", "Success": False}, 404)
         if "FilePath" in query:

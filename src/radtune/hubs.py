@@ -32,7 +32,9 @@ _SETTINGS = {
     "MODELSCOPE_LOG_LEVEL": "CRITICAL",
     "MODELSCOPE_DOWNLOAD_MAX_RETRIES": str(TRIES - 1),
     "MODELSCOPE_REPO_TREE_PAGE_MAX_ATTEMPTS": "2",
+    "MODELSCOPE_REPO_TREE_PAGE_TIMEOUT_SECONDS": str(SECONDS),
     "MODELSCOPE_API_CONNECT_TIMEOUT": "5",
+    "MODELSCOPE_DOWNLOAD_TIMEOUT": "20",
 }
 T = TypeVar("T")
 
@@ -52,6 +54,8 @@ def _client(source: str) -> Any:
         os.environ.setdefault("TQDM_DISABLE", "1")
     if "huggingface.co" not in os.environ.get("HF_ENDPOINT", "huggingface.co"):
         os.environ.setdefault("HF_HUB_DISABLE_XET", "1")  # a mirror speaks plain HTTP; its files' xet storage is far
+    domain = os.environ.get("MODELSCOPE_DOMAIN", "")  # the older name, at which the client warns
+    os.environ["MODELSCOPE_ENDPOINT"] = os.environ.get("MODELSCOPE_ENDPOINT") or domain
     token = os.environ.get(_TOKENS[source], "")
     if source == "huggingface":
         from huggingface_hub import HfApi
@@ -63,28 +67,37 @@ def _client(source: str) -> Any:
 
 
 def _refusal(error: Exception, source: str, kind: str, what: str) -> UserError:
-    """One sentence for what a client raised: the hub's own words, and the key of the config to check."""
+    """One sentence for what a client raised, with the key of the config to check."""
     if type(error).__name__ == "LocalEntryNotFoundError" and isinstance(error.__cause__, Exception):
         error = error.__cause__  # huggingface_hub looked on the disk for what the hub did not give
     name, token = type(error).__name__, _TOKENS[source]
-    words = re.sub(r"\?\S*", "", " ".join(str(error).split()))  # a signed address's query is a credential
-    for secret in (os.environ.get(variable) for variable in _TOKENS.values()):
-        words = words.replace(secret, "***") if secret else words
-    words = "".join(filter(str.isprintable, words))[:200] or name
     status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
     if name == "RevisionNotFoundError":
-        advice = f"check {kind}.revision"
+        why, advice = "no such revision", f"check {kind}.revision"
     elif name == "GatedRepoError":
-        advice = f"ask for access to {kind}.repo on the hub, and set {token} to the token of who has it"
-    elif name in ("RepositoryNotFoundError", "NotExistError", "EntryNotFoundError", "RemoteEntryNotFoundError"):
+        why, advice = "gated", f"ask for access to {kind}.repo on the hub, and set {token} to the token of who has it"
+    elif status in (401, 404):
+        why = "not found"
         advice = f"check {kind}.repo and {kind}.revision, and set {token} where the repository is private"
-    elif status in (401, 403):
-        advice = f"check that {token} is set and may read {kind}.repo"
-    elif isinstance(error, ValueError):
-        advice = f"check {kind}.repo and {kind}.revision"
+    elif status == 403:
+        why, advice = "not allowed", f"check that {token} is set and may read {kind}.repo"
     else:
-        advice = "check the connection and run it again: a broken download goes on where it stopped"
-    return UserError(f"{source} did not give {what} ({name}: {words.rstrip('.')}); {advice}.")
+        why = f"{name}: {_plain(error)}"
+        if getattr(error, "errno", None):
+            advice = "see to the disk and run it again"
+        elif isinstance(error, ValueError):
+            advice = f"check {kind}.repo and {kind}.revision"
+        else:
+            advice = "check the connection and run it again: a broken download goes on where it stopped"
+    return UserError(f"{source} did not give {what} ({why}); {advice}.")
+
+
+def _plain(error: Exception) -> str:
+    """A client's words on one short line, without what a log may not hold."""
+    words = re.sub(r"\?\S*", "", " ".join(str(error).split()))  # the query of a signed address is a credential
+    for secret in (os.environ.get(variable) for variable in _TOKENS.values()):
+        words = words.replace(secret, "***") if secret else words
+    return "".join(filter(str.isprintable, words))[:200].rstrip(".")
 
 
 def _ask(source: str, kind: str, what: str, call: Callable[[], T]) -> T:
@@ -166,10 +179,10 @@ def _try(source: str, kind: str, repo: str, revision: str, file: HubFile, room: 
     from requests.exceptions import ChunkedEncodingError
 
     client.repo_info(repo, repo_type=kind, revision=revision, timeout=SECONDS)  # soon says no; the download waits long
-    for seconds in range(1, TRIES):
+    for _ in range(TRIES - 1):
         with suppress(ChunkedEncodingError):  # a dropped connection, at which this client gives up
             return Path(client.hf_hub_download(repo, file.path, **place))
-        time.sleep(seconds)
+        time.sleep(1)
     return Path(client.hf_hub_download(repo, file.path, **place))
 
 

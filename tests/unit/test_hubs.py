@@ -199,8 +199,11 @@ def test_what_to_check_and_no_token_told(hub: Hub, tmp_path: Path, source: str) 
     sentence = fetch(hub, tmp_path, source, **{variable: "very-secret"})
     assert "dataset.repo" in sentence
     assert variable in sentence
-    assert "very-secret" not in sentence
     assert "Bearer very-secret" in hub.tokens
+    hub.broken = True
+    sentence = run(hub, tmp_path, source, *asked, "some/set", "--revision", "main", **{variable: "very-secret"})
+    assert "broken" in sentence
+    assert not [word for word in ("very-secret", "secret-signature", "\x1b") if word in sentence]
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"very-secret" in path.read_bytes()]
     assert names(tmp_path) <= {".out.lock", ".shard.parquet.lock", ".shard.parquet.partial"}
 
@@ -212,7 +215,7 @@ def test_a_login_on_the_disk_is_not_used(hub: Hub, tmp_path: Path, source: str) 
     assert hub.tokens == {""}
 
 
-def test_a_mirror_that_names_xet_storage_is_asked_plainly(hub: Hub, tmp_path: Path, source: str) -> None:
+def test_a_mirror_is_asked_plainly_under_either_name(hub: Hub, tmp_path: Path, source: str) -> None:
     hub.xet = True
-    assert fetch(hub, tmp_path, source) == ""
+    assert fetch(hub, tmp_path, source, MODELSCOPE_ENDPOINT="", MODELSCOPE_DOMAIN=hub.url) == ""
     assert (tmp_path / "shard.parquet").read_bytes() == SHARD
