@@ -83,8 +83,9 @@ def model_flags(wildcards):
 
 def fetch_flags(wildcards):
     found = listing()
-    origin = found["shards"][wildcards.shard]["origin"]
-    return flags({"origin": origin} | {key: found[key] for key in ("source", "repo", "revision")})
+    shard = found["shards"][wildcards.shard]
+    stated = {key: shard[key] for key in ("origin", "size", "sha256") if shard[key] is not None}
+    return flags({key: found[key] for key in ("source", "repo", "revision")} | stated)
 
 
 def split_flags():

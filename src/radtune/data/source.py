@@ -3,8 +3,9 @@
     radtune list-shards --source local --path FOLDER --out shards.json
     radtune fetch-shard --source local --origin FOLDER/SHARD.parquet --out SHARD.parquet
 
-shards.json: {source, repo, revision, shards: [{name, split, origin, size, sha256}]}; `origin` is a path for local data,
-the path inside the repository for a hub, `sha256` what the hub states (null for local data).
+shards.json: {source, repo, revision, shards: [{name, split, origin, size, sha256}]}; `revision` is the commit that the
+hub's branch or tag stood for, `origin` a path for local data and the path inside the repository for a hub, `size` (in
+bytes) and `sha256` what the hub states (null where it states none, and the sha256 of local data).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from radtune.files import UserError, replacing, write_json
-from radtune.hubs import download_file, list_files
+from radtune.hubs import HubFile, download_file, list_files
 
 _SPLITS = {"train": "train", "valid": "validation", "val": "validation", "dev": "validation", "test": "test"}
 
@@ -37,8 +38,8 @@ def list_shards(out: Path, source: str, path: Path | None = None, repo: str = ""
         shards = [_shard(str(file), file.stat().st_size, None) for file in files]
         where, revision = str(path), ""
     else:
-        files_there, revision = list_files(source, repo, revision)
-        shards = [_shard(*entry) for entry in files_there if entry[0].endswith(".parquet")]
+        files_there, revision = list_files(source, "dataset", repo, revision)
+        shards = [_shard(*file) for file in files_there if file.path.endswith(".parquet")]
         where = f"{source}: {repo}@{revision}"
     if not shards:
         raise UserError(f"{where} holds no .parquet file; check dataset.path or dataset.repo.")
@@ -49,9 +50,22 @@ def list_shards(out: Path, source: str, path: Path | None = None, repo: str = ""
     write_json(out, {"source": source, "repo": repo, "revision": revision, "shards": shards})
 
 
-def fetch_shard(origin: str, out: Path, source: str, repo: str = "", revision: str = "") -> None:
-    """Bring one shard, as shards.json names its origin, to `out`: a link for local data, a download from a hub."""
+def fetch_shard(
+    origin: str,
+    out: Path,
+    source: str,
+    repo: str = "",
+    revision: str = "",
+    size: int | None = None,
+    sha256: str | None = None,
+) -> None:
+    """Bring one shard, as shards.json names it, to `out`: a link for local data, a checked download from a hub.
+
+    Raises UserError, and leaves nothing at `out`, where the file is not there or not of that size and sha256.
+    """
     if source != "local":
-        return download_file(source, repo, revision, origin, out)
+        return download_file(source, repo, revision, HubFile(origin, size, sha256), out)
+    if not Path(origin).is_file():
+        raise UserError(f"{origin} is not there; check dataset.path, and list the shards again.")
     with replacing(out) as temporary:
         temporary.symlink_to(Path(origin).absolute())
