@@ -89,7 +89,8 @@ def fetch_flags(wildcards):
 
 
 def split_flags():
-    return flags(CONFIG["split"] | {"quarantine_share": CONFIG["limits"]["quarantine_share"]})
+    missing_boxes, share = CONFIG["dataset"]["missing_boxes"], CONFIG["limits"]["quarantine_share"]
+    return flags(CONFIG["split"] | {"missing_boxes": missing_boxes, "quarantine_share": share})
 
 
 def preview_flags(wildcards):

@@ -94,6 +94,7 @@ rule split_samples:
         quarantine="<results>/data/quarantine.jsonl",
         leakage="<results>/data/leakage.json",
         checks="<results>/data/checks.json",
+        disagreements="<results>/data/disagreements.jsonl",
     log:
         "<logs>/split_samples.log",
     benchmark:
@@ -104,7 +105,7 @@ rule split_samples:
     shell:
         "radtune split {params.flags} --index {input.index} --scan {input.scan}"
         " --samples {output.samples} --quarantine {output.quarantine} --leakage-out {output.leakage}"
-        " --checks {output.checks} 2> {log}"
+        " --checks {output.checks} --disagreements {output.disagreements} 2> {log}"
 
 
 rule enhance_shard:

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radtune.data.agreement import compare, disagreements
+from radtune.data.agreement import compare, stated
 from radtune.data.answers import TAGS, parse, settled
 from radtune.data.boxes import Box, percent_of, words_of
 from radtune.images.overlay import find_box
-from radtune.images.read import open_image, rgb
+from radtune.images.read import decode
 
 WIDTH, HEIGHT = 512, 400
 FOUND = (60, 90, 140, 190)  # left, middle; 3.9 %
@@ -55,7 +55,8 @@ def texts(box: Edges, width: int = WIDTH, height: int = HEIGHT) -> dict[str, str
 
 
 def said(tag: str, text: str, found: Edges = FOUND, width: int = WIDTH, height: int = HEIGHT) -> list[tuple]:
-    return disagreements(tag, parse(tag, text), found, width, height)
+    compared = compare(stated(tag, parse(tag, text)), found, width, height)
+    return [one[:3] for one in compared if not one.agrees]
 
 
 CHECKABLE = {
@@ -71,10 +72,10 @@ CHECKABLE = {
 @pytest.mark.parametrize("tag", ASKED)
 def test_what_is_stated_can_be_checked_and_agrees(tag: str) -> None:
     parts = json.loads(json.dumps(parse(tag, texts(FOUND)[tag])))
-    compared = compare(tag, parts, FOUND, WIDTH, HEIGHT)
+    compared = compare(stated(tag, parts), FOUND, WIDTH, HEIGHT)
     assert [one.kind for one in compared] == CHECKABLE[tag]
     assert all(one.agrees for one in compared)
-    assert compare(tag, parts, None, WIDTH, HEIGHT) == []
+    assert compare(stated(tag, parts), None, WIDTH, HEIGHT) == []
 
 
 @pytest.mark.parametrize("tag", ASKED)
@@ -123,7 +124,7 @@ def test_a_list_agrees_in_any_reading_that_fits() -> None:
 
 def test_a_box_taken_from_the_pixels_is_no_statement() -> None:
     parts = {"form": "words", "label": "lesion", "box": list(FOUND)}
-    assert compare("DETECT_REGION_LOC", parts, FOUND, WIDTH, HEIGHT) == []
+    assert compare(stated("DETECT_REGION_LOC", parts), FOUND, WIDTH, HEIGHT) == []
 
 
 def test_words_in_place_of_coordinates_are_checked_too() -> None:
@@ -171,15 +172,16 @@ def test_real_slices_agree_with_the_words_written_from_their_rectangle(real_data
         for row in pq.read_table(path).to_pylist():
             tag = row["question"].strip("<>")
             parts = parse(tag, row["text"])
-            found = find_box(rgb(open_image(row["image"]["bytes"])))
-            assert found is not None
-            compared = compare(tag, parts, found, 512, 512)
+            rectangle = find_box(decode(row["image"]["bytes"]).pixels)
+            assert rectangle is not None
+            found = rectangle.box
+            compared = compare(stated(tag, parts), found, 512, 512)
             checked.update(one.kind for one in compared)
-            kinds.update(kind for kind, *_ in disagreements(tag, parts, found, 512, 512))
+            kinds.update(one.kind for one in compared if not one.agrees)
             if tag == "JSON_RECORD":
                 assert settled(tag, parts, found, 512, 512)["bloc_reading"] == "pixels xyxy"
             if tag in other:
-                wrong += bool(disagreements(tag, other[tag], found, 512, 512))
+                wrong += not all(one.agrees for one in compare(stated(tag, other[tag]), found, 512, 512))
                 rest += bool(compared)
             other[tag] = parts
     assert checked == {"coordinates": 40, "horizontal": 80, "vertical": 80, "percentage": 80}
@@ -193,5 +195,5 @@ def test_any_text_can_be_compared(tag: str, text: str, whole: bool) -> None:
     for key in ("text", "features", "region of interest", "label", "bloc"):
         if key in parts:
             parts[key] = text if whole else f"{parts[key]} {text}"
-    for one in compare(tag, parts, FOUND, WIDTH, HEIGHT):
+    for one in compare(stated(tag, parts), FOUND, WIDTH, HEIGHT):
         json.dumps(one)

@@ -1,9 +1,13 @@
 """The data stages one after the other, without a workflow: every row accounted for, nothing leaks."""
 
 import json
+import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -19,7 +23,15 @@ COLUMNS = {key: key for key in ("id", "image", "question", "text")}
 PROMPTS = Path(__file__).parents[2] / "config" / "prompts"
 
 
-def prepare(source: Path, out: Path, *, by: str = "group", quarantine_share: float = 0.2) -> Path:
+def prepare(
+    source: Path,
+    out: Path,
+    *,
+    by: str = "group",
+    missing_boxes: str = "quarantine",
+    quarantine_share: float = 0.2,
+    columns: dict[str, str] = COLUMNS,
+) -> Path:
     list_shards(out / "shards.json", "local", source)
     listing = read_json(out / "shards.json")["shards"]
     for shard in listing:
@@ -28,7 +40,7 @@ def prepare(source: Path, out: Path, *, by: str = "group", quarantine_share: flo
             out / "shards" / f"{shard['name']}.parquet",
             shard["split"],
             out / "index" / f"{shard['name']}.parquet",
-            COLUMNS,
+            columns,
         )
     parts = [out / "index" / f"{shard['name']}.parquet" for shard in listing]
     merge_index(parts, out / "shards.json", out / "images.parquet", out / "manifest.json")
@@ -49,11 +61,13 @@ def prepare(source: Path, out: Path, *, by: str = "group", quarantine_share: flo
         fractions={"train": 0.8, "validation": 0.1, "test": 0.1},
         seed=0,
         near_duplicate_bits=26,
+        missing_boxes=missing_boxes,
         quarantine_share=quarantine_share,
         samples=out / "samples.parquet",
         quarantine=out / "quarantine.jsonl",
         leakage_out=out / "leakage.json",
         checks=out / "checks.json",
+        disagreements=out / "disagreements.jsonl",
     )
     geometry = [out / "geometry" / part.name for part in parts]
     write_sharegpt(
@@ -140,6 +154,84 @@ def test_boxes_agree_with_the_burned_in_rectangle(prepared: Path) -> None:
                     assert abs(value * 224 / 1000 - moved) < 2
                 checked += 1
     assert checked > 15
+
+
+def rewrite(source: Path, out: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
+    """The shards of `source` with every row changed."""
+    for path in source.glob("*.parquet"):
+        rows = [change(row) for row in pq.read_table(path).to_pylist()]
+        out.mkdir(exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows), out / path.name)
+    return out
+
+
+def test_a_box_may_come_from_the_pixels_where_the_text_has_none(phantoms: Path, tmp_path: Path) -> None:
+    def without_coordinates(row: dict[str, Any]) -> dict[str, Any]:
+        detect = row["question"] == "<DETECT_REGION_LOC>" and row["text"]
+        return row | ({"text": "<DETECT_REGION_LOC>lesion"} if detect else {})
+
+    source = rewrite(phantoms, tmp_path / "source", without_coordinates)
+    left = prepare(source, tmp_path / "left", quarantine_share=0.5)
+    reasons = Counter(row["reason"] for row in read_jsonl(left / "quarantine.jsonl"))
+    taken = prepare(source, tmp_path / "taken", missing_boxes="recover", quarantine_share=0.5)
+    rows = pq.read_table(taken / "samples.parquet", filters=[("tag", "=", "DETECT_REGION_LOC")]).to_pylist()
+    kept = [row for row in rows if row["status"] == "kept"]
+    assert reasons["box_unparsable"] > 15
+    assert len(kept) > 15
+    for row in kept:
+        assert json.loads(row["parts"])["box"] == row["box"]
+    entries = [e for split in ("train", "validation", "test") for e in read_json(taken / "sharegpt" / f"{split}.json")]
+    answers = [e["messages"][1]["content"] for e in entries if e["tag"] == "DETECT_REGION_LOC"]
+    assert all(json.loads(answer)[0]["label"] == "lesion" for answer in answers)
+    assert read_json(taken / "checks.json")["forms"]["DETECT_REGION_LOC"]["other"] == len(rows)
+
+
+def test_a_record_has_its_bloc_moved_with_the_letterbox(prepared: Path) -> None:
+    """The list of a record is settled by the rectangle in the pixels, then lies where that lies in the picture."""
+    places = {}
+    for path in (prepared / "geometry").glob("*.parquet"):
+        places |= {row["image_sha256"]: row for row in pq.read_table(path).to_pylist()}
+    found = {row["id"]: row for row in pq.read_table(prepared / "samples.parquet").to_pylist() if row["box"]}
+    checked = 0
+    for path in (prepared / "sharegpt").glob("t*.json"):
+        for entry in read_json(path):
+            if entry["tag"] == "JSON_RECORD" and entry["id"] in found:
+                row = found[entry["id"]]
+                place = places[row["image_sha256"]]
+                bloc = json.loads(entry["messages"][1]["content"])["bloc"]["bbox_2d"]
+                scale = place["new_width"] / place["width"]
+                assert abs(bloc[0] * 224 / 1000 - (row["box"][0] * scale + place["left"])) < 2
+                assert abs(bloc[3] * 224 / 1000 - (row["box"][3] * scale + place["top"])) < 2
+                checked += 1
+    assert checked > 15
+
+
+def test_another_patient_column_keeps_its_rows_together(phantoms: Path, tmp_path: Path) -> None:
+    patients = {row["id"]: f"patient {row['patient']}" for row in read_jsonl(phantoms / "truth.jsonl")}
+    source = rewrite(phantoms, tmp_path / "source", lambda row: row | {"patient": patients[row["id"]]})
+    work = prepare(source, tmp_path / "work", columns=COLUMNS | {"group": "patient"})
+    kept = pq.read_table(work / "samples.parquet", filters=[("status", "=", "kept")]).to_pylist()
+    splits: dict[str, set[str]] = {}
+    for row in kept:
+        splits.setdefault(patients[row["id"]], set()).add(row["split"])
+    assert len(splits) == 4
+    assert all(len(found) == 1 for found in splits.values())
+
+
+def test_words_that_contradict_the_rectangle_are_listed(phantoms: Path, tmp_path: Path) -> None:
+    swap = {"left": "right", "right": "left"}
+
+    def swapped(row: dict[str, Any]) -> dict[str, Any]:
+        text = row["text"] and re.sub(r"\b(left|right)\b", lambda m: swap[m[0]], row["text"])
+        return row | {"text": text}
+
+    work = prepare(rewrite(phantoms, tmp_path / "source", swapped), tmp_path / "work")
+    counts = read_json(work / "checks.json")["disagreements"]
+    assert counts["horizontal"]["disagree"] > 0.5 * counts["horizontal"]["checked"] > 10
+    assert counts["vertical"]["disagree"] == counts["percentage"]["disagree"] == 0 < counts["vertical"]["checked"]
+    rows = read_jsonl(work / "disagreements.jsonl")
+    assert len(rows) == counts["horizontal"]["disagree"]
+    assert all(row["kind"] == "horizontal" and row["text_says"] != row["pixels_say"] for row in rows)
 
 
 def test_too_much_quarantine_stops_the_run_and_keeps_the_list(phantoms: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ GRID = 0.01  # of the side: how far over a cell's border its word may still be t
 LINE = 3  # px, the width of the drawn line: a writer's box may be its outer or its inner edge
 SHARE = 0.05  # of the percentage
 MAX_CHARS = 4000  # that are searched for words; answers have hundreds
+_HALF = re.compile(r"\b(?:left|right|upper|top|lower|bottom)(?:[- ]hand)? (?:side|half)\b")
 
 
 class Comparison(NamedTuple):
@@ -30,51 +31,50 @@ class Comparison(NamedTuple):
     agrees: bool
 
 
-def compare(tag: str, parts: dict[str, Any], found: Sequence[int] | None, width: int, height: int) -> list[Comparison]:
-    """Each kind that the parts of an answer (answers.parse) state and the rectangle can check, at most one of a kind.
+def stated(tag: str, parts: dict[str, Any]) -> dict[str, Any]:
+    """What the parts of an answer (answers.parse) say of the region, for `compare`; empty where they say nothing.
 
-    `found`: inclusive outer edges [x1, y1, x2, y2] in pixels of the width x height original; without it nothing can be
-    checked. Coordinates of an unknown frame disagree where no reading of them does otherwise. A box that was itself
+    `loc` or `values` (coordinates as they came), `horizontal` and `vertical` (words of the 5 x 5 grid), `half` (the
+    words name a side of the picture, no cell), `share` (percent of the image, in its digits). A box that was itself
     taken from the pixels is no statement.
     """
-    if found is None or not (found[0] < found[2] and found[1] < found[3]):
+    prefix = "bloc_" if tag == "JSON_RECORD" else ""
+    found = {key: parts[f"{prefix}{key}"] for key in ("loc", "values") if f"{prefix}{key}" in parts}
+    text = _sentences(tag, parts)[:MAX_CHARS].lower()
+    if places.names_a_place(text):
+        words = {axis: places.place(text, axis) for axis in ("horizontal", "vertical")}
+        found |= {axis: word for axis, word in words.items() if word}
+        if any(words.values()) and _HALF.search(text):
+            found["half"] = True
+    if share := places.area(text):
+        found["share"] = share
+    return found
+
+
+def compare(says: dict[str, Any], found: Sequence[int] | None, width: int, height: int) -> list[Comparison]:
+    """Each kind that `says`, from `stated`, holds and the rectangle can check, at most one of a kind.
+
+    `found`: inclusive outer edges [x1, y1, x2, y2] in pixels of the width x height original; without it nothing can be
+    checked. Coordinates of an unknown frame disagree where no reading of them does otherwise.
+    """
+    if not says or found is None or not (found[0] < found[2] and found[1] < found[3]):
         return []
     pixels = Box.of(found)
     result = []
-    prefix = "bloc_" if tag == "JSON_RECORD" else ""
-    if stated := _boxes(parts, prefix, width, height):
-        says = parts.get(f"{prefix}loc") or parts[f"{prefix}values"]
-        same = any(_same(box, pixels, width, height) for box in stated)
-        result.append(Comparison("coordinates", says, list(found), same))
-    text = _sentences(tag, parts)[:MAX_CHARS].lower()
-    if places.names_a_place(text):
+    if numbers := says.get("loc") or says.get("values"):
+        loc = [Box.from_loc(numbers, width, height)] if "loc" in says else readings(numbers, width, height).values()
+        same = any(_same(box, pixels, width, height) for box in loc)
+        result.append(Comparison("coordinates", numbers, list(found), same))
+    if "horizontal" in says or "vertical" in says:
         centre, words = centre_of(pixels, width, height), words_of(pixels, width, height)
         for i, (axis, grid) in enumerate((("horizontal", places.COLUMNS), ("vertical", places.ROWS))):
-            if word := places.place(text, axis):
-                agrees = word == words[i] or _near(word, grid, centre[i], text)
+            if word := says.get(axis):
+                agrees = word == words[i] or _near(word, grid, centre[i], "half" in says)
                 result.append(Comparison(axis, word, words[i], agrees))
-    if share := places.area(text):
-        result.append(
-            Comparison("percentage", float(share), round(percent_of(pixels, width, height), 2),
-                       _rounds_to(share, pixels, width, height))
-        )  # fmt: skip
+    if share := says.get("share"):
+        percent = round(percent_of(pixels, width, height), 2)
+        result.append(Comparison("percentage", float(share), percent, _rounds_to(share, pixels, width, height)))
     return result
-
-
-def disagreements(
-    tag: str, parts: dict[str, Any], found: Sequence[int] | None, width: int, height: int
-) -> list[tuple[str, Any, Any]]:
-    """(kind, text says, pixels say) of each statement that the rectangle contradicts; `compare` has the others too."""
-    return [one[:3] for one in compare(tag, parts, found, width, height) if not one.agrees]
-
-
-def _boxes(parts: dict[str, Any], prefix: str, width: int, height: int) -> list[Box]:
-    """What the coordinates in the text can mean."""
-    if loc := parts.get(f"{prefix}loc"):
-        return [Box.from_loc(loc, width, height)]
-    if values := parts.get(f"{prefix}values"):
-        return list(readings(values, width, height).values())
-    return []
 
 
 def _same(a: Box, b: Box, width: int, height: int) -> bool:
@@ -93,11 +93,11 @@ def _sentences(tag: str, parts: dict[str, Any]) -> str:
     return str(parts.get("text") or parts.get("label", ""))
 
 
-def _near(word: str, grid: Sequence[str], centre: float, text: str) -> bool:
+def _near(word: str, grid: Sequence[str], centre: float, half: bool) -> bool:
     cell = grid.index(word)
     low, high = cell / 5, (cell + 1) / 5
-    if cell in (0, 4) and re.search(r"\b(?:left|right|upper|top|lower|bottom)(?:[- ]hand)? (?:side|half)\b", text):
-        low, high = (0.0, 0.5) if cell == 0 else (0.5, 1.0)  # "on the left side" names a half, no cell
+    if half and cell in (0, 4):  # "on the left side" names a half, no cell
+        low, high = (0.0, 0.5) if cell == 0 else (0.5, 1.0)
     return low - GRID <= centre <= high + GRID
 
 

@@ -163,7 +163,8 @@ def _rows(
     seen: Counter[str],
 ) -> Iterator[dict[str, Any]]:
     """The rows of each file that decodes in full, the others to `lost`; both counted."""
-    groups = group_rows([_digest(salt, file.series) for file in files], [file.patient for file in files])
+    series, patients = pa.array([_digest(salt, file.series) for file in files]), pa.array([f.patient for f in files])
+    groups = group_rows(series, patients).to_pylist()
     done: set[str] = set()
     used: set[int] = set()
     groups_read: set[str] = set()

@@ -46,7 +46,9 @@ def near_duplicates(hashes: npt.NDArray[np.uint8], bits: int) -> tuple[Codes, Co
     )
 
 
-def group_rows(images: pa.Array, *others: pa.Array, near: tuple[Codes, Codes], of: pa.Array) -> pa.Array:
+def group_rows(
+    images: pa.Array, *others: pa.Array, near: tuple[Codes, Codes] | None = None, of: pa.Array | None = None
+) -> pa.Array:
     """The group of each row: 16 hex digits, the smallest image in it.
 
     `images` and `others` (id, the data set's own group) are string columns of one entry a row; null joins nothing.
@@ -65,10 +67,13 @@ def group_rows(images: pa.Array, *others: pa.Array, near: tuple[Codes, Codes], o
         lefts.append(rows)
         rights.append(size + codes[rows])
         size += len(nodes)
-    at = pc.index_in(of, names).fill_null(-1).to_numpy()
-    pair = np.stack([at[near[0]], at[near[1]]])
-    pair = pair[:, (pair >= 0).all(axis=0)]
-    left, right = np.concatenate([*lefts, n + pair[0]]), np.concatenate([*rights, n + pair[1]])
+    if near is not None:
+        at = pc.index_in(of, names).fill_null(-1).to_numpy()
+        pairs = np.stack([at[side] for side in near])
+        pairs = pairs[:, (pairs >= 0).all(axis=0)]
+        lefts.append(n + pairs[0])
+        rights.append(n + pairs[1])
+    left, right = np.concatenate(lefts), np.concatenate(rights)
     graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(size, size))
     labels = connected_components(graph, directed=False)[1]
     smallest = np.full(labels.max(initial=0) + 1, len(names))

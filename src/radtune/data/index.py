@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from radtune.data.answers import parse, tag_of
+from radtune.data.agreement import stated
+from radtune.data.answers import Parts, parse, tag_of
 from radtune.files import read_json, replacing, write_json
 from radtune.reasons import Reason, Unusable
 from radtune.shards import BATCH, open_shard
@@ -31,6 +32,8 @@ SCHEMA = pa.schema(
         ("tag", pa.string()),
         ("image_sha256", pa.string()),
         ("parts", pa.string()),  # the parsed answer as JSON
+        ("form", pa.string()),  # of the coordinates in it, see answers.FORMS
+        ("stated", pa.string()),  # what it says of the region, as JSON, see agreement.stated
         ("reason", pa.string()),  # a code of reasons.Reason where the row cannot be used
         ("raw", pa.string()),  # the text as it came, cut to RAW_CHARS
         ("kin", pa.string()),  # the data set's own group (a patient or series), if it has that column
@@ -82,9 +85,15 @@ def _entry(id: str | None, data: pa.Buffer | None, question: str | None, text: s
         if not data:
             raise Unusable(Reason.IMAGE_MISSING)
         entry["tag"] = tag_of(question)
-        entry["parts"] = json.dumps(parse(entry["tag"], text), ensure_ascii=False)
+        parts: Parts | None = parse(entry["tag"], text)
     except Unusable as error:
         entry["reason"] = error.reason
+        parts = error.parts
+    if parts is not None:
+        entry["parts"] = json.dumps(parts, ensure_ascii=False)
+        entry["form"] = parts.get("form") or parts.get("bloc_form")
+        if says := stated(entry["tag"], parts):
+            entry["stated"] = json.dumps(says)
     return entry
 
 

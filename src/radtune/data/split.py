@@ -7,6 +7,7 @@ kept + quarantined = input rows, checked here. Too large a quarantined share sto
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from radtune.data.agreement import KINDS, compare
+from radtune.data.answers import settled
 from radtune.data.groups import SPLITS, group_rows, leakage, near_duplicates, split_groups
 from radtune.files import UserError, replacing, write_json, write_jsonl
-from radtune.reasons import Reason
+from radtune.reasons import Reason, Unusable
 
 SCHEMA = pa.schema(
     [
@@ -39,6 +42,7 @@ SCHEMA = pa.schema(
     ]
 )
 SURE = 0.8  # confidence from which a rectangle counts as found beyond doubt
+_WITHOUT_BOX = (Reason.BOX_UNPARSABLE, Reason.BOX_UNSETTLED)
 Columns = dict[str, list[Any]]
 
 
@@ -50,20 +54,26 @@ def split(
     fractions: dict[str, float],
     seed: int,
     near_duplicate_bits: int,
+    missing_boxes: str,
     quarantine_share: float,
     samples: Path,
     quarantine: Path,
     leakage_out: Path,
     checks: Path,
+    disagreements: Path,
 ) -> None:
-    """Write samples.parquet and what a reader asks of it: quarantine.jsonl, leakage.json and checks.json."""
+    """Write samples.parquet and what a reader asks of it: quarantine.jsonl, leakage.json, checks.json (rectangles,
+    forms of coordinates, what text and pixels disagree about, shares met) and disagreements.jsonl, one line each.
+    """
     index = sorted(index)
     rows = _read_index(index)
     looks = pa.concat_tables(pq.read_table(path) for path in sorted(scan)).combine_chunks()
     look = looks.take(pc.index_in(rows["image_sha256"], looks["image_sha256"]))
-    columns: Columns = {name: rows[name].to_pylist() for name in ("id", "tag", "image_sha256", "parts")}
-    columns["box"] = look["box"].to_pylist()
+    names = ("shard", "row", "id", "tag", "image_sha256", "parts", "form", "stated")
+    columns: Columns = {name: rows[name].to_pylist() for name in names}
+    columns |= {name: look[name].to_pylist() for name in ("box", "box_confidence", "width", "height")}
     columns["reason"] = pc.coalesce(rows["reason"], look["reason"]).to_pylist()
+    forms = _place_boxes(columns, missing_boxes == "recover")
     columns["sample"] = _name_samples(columns)
 
     kept = np.array([reason is None for reason in columns["reason"]])
@@ -89,6 +99,8 @@ def split(
         checks,
         {
             "images": _rectangles(looks),
+            "forms": forms,
+            "disagreements": _compare(columns, disagreements),
             "split": {
                 "by": by,
                 "asked": fractions,
@@ -127,6 +139,58 @@ def _read_index(index: list[Path]) -> pa.Table:
             table = table.append_column(name, pa.repeat(pa.scalar(value), len(table)))
         tables.append(table)
     return pa.concat_tables(tables).combine_chunks()
+
+
+def _place_boxes(columns: Columns, recover: bool) -> dict[str, dict[str, int]]:
+    """Let the rectangle in the pixels say what coordinates of an unknown frame mean, and with `recover` take it where a
+    text has none; count the forms that coordinates came in.
+    """
+    kinds = {"DETECT_REGION_LOC": "DETECT_REGION_LOC", "JSON_RECORD": "JSON_RECORD.bloc"}
+    forms: dict[str, Counter[str]] = {name: Counter() for name in kinds.values()}
+    for i, (tag, form) in enumerate(zip(columns["tag"], columns["form"], strict=True)):
+        if form is None or tag not in kinds:
+            continue
+        forms[kinds[tag]][form] += 1
+        reason, found = columns["reason"][i], columns["box"][i]
+        if reason is None and form in ("list", "mapping"):
+            parts = json.loads(columns["parts"][i])
+            try:
+                placed = settled(tag, parts, found, columns["width"][i], columns["height"][i])
+                columns["parts"][i] = json.dumps(placed, ensure_ascii=False)
+            except Unusable as error:
+                columns["reason"][i] = error.reason
+        without = tag == "DETECT_REGION_LOC" and columns["reason"][i] in _WITHOUT_BOX and form != "several"
+        if recover and without and found and columns["box_confidence"][i] >= SURE:
+            parts = {"form": form, "label": _label(columns["parts"][i], form), "box": found}
+            columns["parts"][i] = json.dumps(parts, ensure_ascii=False)
+            columns["reason"][i] = None
+    return {name: dict(counts) for name, counts in forms.items()}
+
+
+def _label(parts: str, form: str) -> str:
+    """The region's name beside missing coordinates; words of place and broken tokens are none."""
+    label = str(json.loads(parts)["label"])
+    return "" if form == "words" or "<" in label else label
+
+
+def _compare(columns: Columns, out: Path) -> dict[str, dict[str, int]]:
+    """Hold what the kept texts say of their region against the rectangle: counts by kind, and one line in `out` for
+    each statement that disagrees.
+    """
+    counts = {kind: {"checked": 0, "disagree": 0} for kind in KINDS}
+    names = ("stated", "box", "width", "height")
+    lines = []
+    for i, (stated, *place) in enumerate(zip(*(columns[name] for name in names), strict=True)):
+        if stated is None or place[0] is None or columns["reason"][i] is not None:
+            continue
+        for kind, text_says, pixels_say, agrees in compare(json.loads(stated), *place):
+            counts[kind]["checked"] += 1
+            if not agrees:
+                counts[kind]["disagree"] += 1
+                row = {name: columns[name][i] for name in ("shard", "row", "id", "tag")}
+                lines.append(row | {"kind": kind, "text_says": text_says, "pixels_say": pixels_say})
+    write_jsonl(out, lines)
+    return counts
 
 
 def _name_samples(columns: Columns) -> list[str]:

@@ -65,8 +65,8 @@ def write_preview(
         checks=checks,
         disagreements=disagreements,
     )
-    columns = ["shard", "row", "id", "tag", "split", "group", "image_sha256", "status", "box"]
-    rows = pq.read_table(samples_table, columns=columns)
+    columns = ["shard", "row", "sample", "tag", "split", "group", "image_sha256", "status", "box"]
+    rows = pq.read_table(samples_table, columns=columns).rename_columns({"sample": "id"})
     rows = rows.filter(pc.equal(rows["status"], "kept"))
     chosen = choose(*(rows[name].to_pylist() for name in ("id", "tag", "split", "group")), seed=seed)
     disputed = _disputed(rows, data["disagreeing"])
