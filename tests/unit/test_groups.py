@@ -5,16 +5,15 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radtune.data.groups import group_rows, leakage, near_duplicates, split_groups
+from radtune.data.groups import SURE, Near, group_rows, leakage, near_duplicates, near_leakage, split_groups
 
 FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
-def groups_of(images: list[str], *others: list[str | None], near: list[tuple[str, str]] | None = None) -> list[str]:
-    of = sorted(set(images))
-    pairs = tuple(np.array([of.index(pair[side]) for pair in near or []], np.int64) for side in (0, 1))
-    columns = [pa.array(column, pa.string()) for column in (images, *others)]
-    found: list[str] = group_rows(*columns, near=pairs, of=pa.array(of)).to_pylist()
+def groups_of(*keys: list[str | None], near: list[tuple[int, int, int]] | None = None, largest: float = 1) -> list[str]:
+    pairs = Near(*np.array(near or [], np.int64).reshape(-1, 3).T)
+    columns = [pa.array(column, pa.string()) for column in keys]
+    found: list[str] = group_rows(*columns, near=pairs, largest=largest).to_pylist()
     return found
 
 
@@ -25,7 +24,16 @@ def test_rows_that_share_an_image_or_an_id_are_one_group() -> None:
 
 def test_a_patient_and_near_duplicates_join_too() -> None:
     images, ids = ["a", "b", "c", "d", "e"], ["1", "2", "3", "4", "5"]
-    assert groups_of(images, ids, ["p", None, "p", None, None], near=[("b", "c"), ("d", "e")]) == list("aaadd")
+    near = [(1, 2, 20), (3, 4, 30)]  # among the unique values of the last column
+    assert groups_of(images, ids, ["p", None, "p", None, None], images, near=near) == list("aaadd")
+
+
+def test_near_duplicates_join_nearest_first_up_to_a_size() -> None:
+    images = ["a", "b", "c", "d"]
+    near = [(1, 2, 20), (0, 1, 22), (2, 3, 24)]  # a chain
+    assert groups_of(images, near=near) == list("aaaa")
+    assert groups_of(images, near=near, largest=0.5) == list("abbd")
+    assert groups_of(images, near=[(0, 1, 0), (1, 2, SURE), (2, 3, SURE)], largest=0) == list("aaaa")
 
 
 def test_the_same_word_as_image_and_id_joins_nothing() -> None:
@@ -47,23 +55,29 @@ def test_no_group_is_torn_apart(rows: list[tuple[int, int]], seed: int) -> None:
 def test_near_duplicates_are_all_pairs_within_the_distance(seed: int, bits: int) -> None:
     rng = np.random.default_rng(seed)
     hashes = rng.integers(0, 256, (40, 32)).astype(np.uint8)
-    for i in range(1, 30):  # most are another one with some bits turned, or the same
+    for i in range(1, 30):  # most are another one with some bits turned
         hashes[i] = hashes[rng.integers(i)]
-        for bit in rng.integers(0, 256, rng.integers(0, 30)):
+        for bit in rng.integers(0, 256, rng.integers(1, 30)):
             hashes[i, bit // 8] ^= 1 << (bit % 8)
-    found = near_duplicates(hashes, bits)
-    labels = _components(len(hashes), zip(*found, strict=True))
+    hashes = np.unique(hashes, axis=0)
     spread = np.unpackbits(hashes, axis=1).astype(int)
     distance = (spread[:, None] != spread[None]).sum(axis=2)
-    assert labels == _components(len(hashes), zip(*np.nonzero(distance <= bits), strict=True))
+    expected = {(i, j, distance[i, j]) for i, j in np.argwhere(distance <= bits) if i < j}
+    found = near_duplicates(hashes, bits)
+    assert set(zip(*found, strict=True)) == expected
+    assert (np.diff(found.distance) >= 0).all()
 
 
-def _components(n: int, pairs: "zip[tuple[int, int]]") -> list[int]:
-    label = list(range(n))
-    for a, b in pairs:
-        old, new = label[b], label[a]
-        label = [new if value == old else value for value in label]
-    return [label.index(value) for value in label]
+def test_like_images_of_other_splits_are_counted() -> None:
+    near = Near(*np.array([(0, 1, 5), (2, 3, 5)]).T)
+    splits, hashes = ["train", "test", "test", "validation", "test"], pa.array(["a", "b", "c", "d", "a"])
+    assert near_leakage(splits, hashes, near) == {
+        "train": 1,
+        "validation": 1,
+        "test": 3,
+        "validation_in_train": 0,
+        "test_in_train": 2,
+    }
 
 
 @given(st.lists(st.integers(1, 40), min_size=200, max_size=300), st.integers(0, 3))

@@ -1,6 +1,7 @@
 """Image bytes to the picture that the model sees."""
 
 import io
+import itertools
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageDraw
 
+from radtune.data.groups import SURE
 from radtune.images import overlay, read
 from radtune.images.enhance import enhance, letterbox
 from radtune.images.scan import likeness, scan
@@ -175,12 +177,11 @@ def distance(a: bytes, b: bytes) -> int:
 
 
 def test_the_rectangle_makes_no_other_picture() -> None:
-    """One slice with two boxes is alike; with the rectangles left in it would be less so; another slice is not."""
+    """One slice with two boxes is alike, another slice is not."""
     pixels = [np.asarray(boxed(box)) for box in ((100, 120, 200, 220), (300, 60, 420, 200))]
     hashes = [likeness(read.to_grey(p), overlay.find_box(p)) for p in pixels]
     assert len(hashes[0]) == 32
     assert distance(*hashes) <= 14
-    assert distance(*hashes) < distance(*(likeness(read.to_grey(p), None) for p in pixels))
     assert distance(hashes[0], likeness(read.to_grey(pixels[0])[::-1], None)) > 60
 
 
@@ -210,3 +211,23 @@ def test_what_was_made_ahead_with_another_recipe_is_left(shard: tuple[Path, Path
     recipe = RECIPES["plain"] | {"size": 64}
     enhance(*shard, tmp_path / "out", tmp_path / "g.parquet", **recipe, ahead=tmp_path / "ahead" / "plain" / "s")
     assert Image.open(tmp_path / "out" / "a.png").size == (64, 64)
+
+
+def test_one_real_slice_with_two_boxes_is_recognised_and_other_patients_are_not(real_data: Path) -> None:
+    """Distances on which groups.SURE and the default of split.near_duplicate_bits rest."""
+    slices = sorted((real_data / "head_ct_series" / "png_window_derived").glob("*.png"))[8:24]
+
+    def seen(path: Path, box: tuple[int, int, int, int], turn: float = 0, left_in: bool = False) -> bytes:
+        image = Image.open(path).convert("L").rotate(turn, Image.Resampling.BILINEAR).convert("RGB")
+        ImageDraw.Draw(image).rectangle(box, outline=(20, 240, 20), width=3)
+        pixels = read.decode(encode(image, "JPEG")).pixels
+        return likeness(read.to_grey(pixels), None if left_in else overlay.find_box(pixels))
+
+    here, there = (120, 140, 200, 260), (300, 220, 390, 310)
+    one, other, turned = ([seen(path, *way) for path in slices] for way in ((here,), (there,), (here, 12)))
+    same = [distance(a, b) for a, b in zip(one, other, strict=True)]
+    assert max(same) <= SURE
+    assert sum(same) < sum(distance(seen(path, here, 0, True), seen(path, there, 0, True)) for path in slices)
+    neighbours = [distance(a, b) for a, b in itertools.pairwise(one)]
+    assert sum(bits <= 31 for bits in neighbours) >= 3
+    assert min(distance(a, b) for a, b in itertools.product(one, turned)) > 31

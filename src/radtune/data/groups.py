@@ -1,15 +1,16 @@
 """Groups of rows that must not be torn apart, the split by group, and the leakage between splits.
 
-Two rows belong together when they share the image's bytes, the id, or the data set's own group (a patient or series),
-or when their images are near-duplicates. Groups are dealt out in an order hashed from seed and group, so that a split
-depends on the data and the seed alone.
+Two rows belong together when they share the image's bytes, the id, or the data set's own group (a patient or series).
+Near-duplicate images join as well, nearest first, as long as the group does not become too large: links from slice to
+slice, from patient to patient, would else join everything. Groups are dealt out in an order hashed from seed and group,
+so that a split depends on the data and the seed alone.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,67 +19,87 @@ import pyarrow.compute as pc
 
 SPLITS = ("train", "validation", "test")
 TOLERANCE = 0.01  # of all rows, by which a split may miss its share
+SURE = 14  # bits of 256: one slice with another rectangle, measured; such images join whatever the group's size
 _CHUNK = 16  # bits; two hashes that differ in fewer than twice as many bits as there are chunks have a near one
 Codes = npt.NDArray[np.int64]
 
 
-def near_duplicates(hashes: npt.NDArray[np.uint8], bits: int) -> tuple[Codes, Codes]:
-    """All pairs (i, j) of hashes (n x bytes) that differ in at most `bits` bits, by faiss's multi-hash index.
+class Near(NamedTuple):
+    """Pairs of like hashes: positions `left` and `right` among the hashes, and their distance in bits."""
+
+    left: Codes
+    right: Codes
+    distance: Codes
+
+
+def near_duplicates(hashes: npt.NDArray[np.uint8], bits: int) -> Near:
+    """All pairs of hashes (n x bytes, no two the same) that differ in at most `bits` bits, by faiss's multi-hash index.
 
     It looks into buckets instead of at all pairs, and is exact: of k chunks, one differs in at most bits // k bits.
     """
     import faiss
 
-    unique, codes = np.unique(hashes, axis=0, return_inverse=True)
     width = 8 * hashes.shape[1]
     index = faiss.IndexBinaryMultiHash(width, width // _CHUNK, _CHUNK)
     index.nflip = bits // (width // _CHUNK)
-    index.add(unique)
-    limits, _, found = index.range_search(unique, bits + 1)  # faiss: nearer than the radius
-    left = np.repeat(np.arange(len(unique)), (limits[1:] - limits[:-1]).astype(np.int64))
-    first = np.full(len(unique), -1)
-    first[codes[::-1]] = np.arange(len(hashes))[::-1]  # one image stands for its equals
-    equal = np.flatnonzero(first[codes] != np.arange(len(hashes)))
+    index.add(hashes)
+    limits, distances, found = index.range_search(hashes, bits + 1)  # faiss: nearer than the radius
+    left = np.repeat(np.arange(len(hashes)), (limits[1:] - limits[:-1]).astype(np.int64))
     pairs = left < found
-    return (
-        np.concatenate([first[left[pairs]], first[codes[equal]]]).astype(np.int64),
-        np.concatenate([first[found[pairs]], equal]).astype(np.int64),
-    )
+    order = np.lexsort((found[pairs], left[pairs], distances[pairs]))  # faiss gives no order
+    return Near(*(values[pairs][order].astype(np.int64) for values in (left, found, distances)))
 
 
-def group_rows(
-    images: pa.Array, *others: pa.Array, near: tuple[Codes, Codes] | None = None, of: pa.Array | None = None
-) -> pa.Array:
-    """The group of each row: 16 hex digits, the smallest image in it.
+def group_rows(*keys: pa.Array, near: Near | None = None, largest: float = 1) -> pa.Array:
+    """The group of each row: 16 characters, of the smallest first key in it.
 
-    `images` and `others` (id, the data set's own group) are string columns of one entry a row; null joins nothing.
-    `near` are pairs of near-duplicates, as positions in `of`, the images' digests.
+    `keys` are columns of one entry a row: image, id, the data set's own group, hash; null joins nothing. `near` are
+    pairs among the unique values of the last column, in order of appearance; beyond SURE bits they join no group to
+    more than the share `largest` of the rows.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    n = len(images)
-    names = pc.unique(images).take(pc.sort_indices(pc.unique(images)))
-    lefts, rights, size = [], [], n
-    for column in (images, *others):
-        nodes = names if column is images else pc.unique(column)
-        codes = pc.index_in(column, nodes, skip_nulls=True).fill_null(-1).to_numpy()
+    n = size = len(keys[0])
+    lefts, rights, uniques = [], [], []
+    for column in keys:
+        uniques.append(pc.unique(column.drop_null()))
+        codes = pc.index_in(column, uniques[-1], skip_nulls=True).fill_null(-1).to_numpy()
         rows = np.flatnonzero(codes >= 0)
         lefts.append(rows)
         rights.append(size + codes[rows])
-        size += len(nodes)
-    if near is not None:
-        at = pc.index_in(of, names).fill_null(-1).to_numpy()
-        pairs = np.stack([at[side] for side in near])
-        pairs = pairs[:, (pairs >= 0).all(axis=0)]
-        lefts.append(n + pairs[0])
-        rights.append(n + pairs[1])
+        size += len(uniques[-1])
     left, right = np.concatenate(lefts), np.concatenate(rights)
     graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(size, size))
     labels = connected_components(graph, directed=False)[1]
+    if near is not None:
+        first = size - len(uniques[-1])
+        pairs = zip(labels[first + near.left].tolist(), labels[first + near.right].tolist(), near.distance, strict=True)
+        labels = _join(np.bincount(labels[:n], minlength=labels.max(initial=0) + 1), pairs, largest * n)[labels]
+    names = uniques[0]
+    rank = np.empty(len(names), np.int64)
+    rank[pc.sort_indices(names).to_numpy()] = np.arange(len(names))
     smallest = np.full(labels.max(initial=0) + 1, len(names))
-    np.minimum.at(smallest, labels[n : n + len(names)], np.arange(len(names)))
-    return pc.utf8_slice_codeunits(names.take(pa.array(smallest[labels[:n]])), 0, 16)
+    np.minimum.at(smallest, labels[n : n + len(names)], rank)
+    return pc.utf8_slice_codeunits(names.take(pc.sort_indices(names)).take(pa.array(smallest[labels[:n]])), 0, 16)
+
+
+def _join(sizes: Codes, pairs: Iterable[tuple[int, int, int]], most: float) -> Codes:
+    """Single linkage, nearest pairs first, with a limit: the group of each of the groups whose `sizes` are given."""
+    rows, parent = sizes.tolist(), list(range(len(sizes)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for left, right, distance in pairs:
+        a, b = root(left), root(right)
+        if a != b and (distance <= SURE or rows[a] + rows[b] <= most):
+            parent[b] = a
+            rows[a] += rows[b]
+    return np.array([root(i) for i in range(len(parent))])
 
 
 def split_groups(groups: Sequence[str], fractions: dict[str, float], seed: int) -> list[str]:
@@ -122,3 +143,20 @@ def leakage(splits: Sequence[str], images: Sequence[str], groups: Sequence[str])
             f"{split}_in_train": len(parts[split] & parts["train"]) for split in ("validation", "test")
         }
     return result
+
+
+def near_leakage(splits: Sequence[str], hashes: pa.Array, near: Near) -> dict[str, int]:
+    """How many different pictures (hashes) each split has, and how many of validation and test have one like them, or
+    the very same, in train.
+    """
+    unique = pc.unique(hashes)
+    codes = pc.index_in(hashes, unique).to_numpy()
+    inside = {split: np.zeros(len(unique), bool) for split in SPLITS}
+    for split in SPLITS:
+        inside[split][codes[np.array([name == split for name in splits], bool)]] = True
+    seen = inside["train"].copy()
+    for a, b in ((near.left, near.right), (near.right, near.left)):
+        seen[a[inside["train"][b]]] = True
+    return {split: int(inside[split].sum()) for split in SPLITS} | {
+        f"{split}_in_train": int((inside[split] & seen).sum()) for split in ("validation", "test")
+    }

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from radtune.data.agreement import KINDS, compare
 from radtune.data.answers import settled
-from radtune.data.groups import SPLITS, group_rows, leakage, near_duplicates, split_groups
+from radtune.data.groups import SPLITS, group_rows, leakage, near_duplicates, near_leakage, split_groups
 from radtune.files import UserError, replacing, write_json, write_jsonl
 from radtune.reasons import Reason, Unusable
 
@@ -54,6 +54,7 @@ def split(
     fractions: dict[str, float],
     seed: int,
     near_duplicate_bits: int,
+    largest_group: float,
     missing_boxes: str,
     quarantine_share: float,
     samples: Path,
@@ -82,19 +83,18 @@ def split(
     _check_share(columns["reason"], index, lost, rows, quarantine_share, quarantine)
     write_jsonl(quarantine, _quarantined(columns["reason"], index, lost, rows))
 
-    used = rows.filter(pa.array(kept))
-    sound = looks.filter(pc.is_valid(looks["likeness"]))
-    groups = group_rows(
-        *(used[name].combine_chunks() for name in ("image_sha256", "id", "kin")),
-        near=near_duplicates(_hashes(sound), near_duplicate_bits),
-        of=sound["image_sha256"].combine_chunks(),
-    ).to_pylist()
+    used, likeness = rows.filter(pa.array(kept)), look["likeness"].filter(pa.array(kept)).combine_chunks()
+    near = near_duplicates(_bits(pc.unique(likeness)), near_duplicate_bits)
+    keys = [used[name].combine_chunks() for name in ("image_sha256", "id", "kin")]
+    groups = group_rows(*keys, likeness, near=near, largest=largest_group).to_pylist()
     official, images = used["split_official"].to_pylist(), used["image_sha256"].to_pylist()
     chosen = official if by == "official" else split_groups(groups, fractions, seed)
-    after = leakage(chosen, images, groups)
-    write_json(leakage_out, {"as_delivered": leakage(official, images, groups), "after": after, "by": by})
+    found = {
+        name: leakage(splits, images, groups) | {"like images": near_leakage(splits, likeness, near)}
+        for name, splits in (("as_delivered", official), ("after", chosen))
+    }
+    write_json(leakage_out, found | {"by": by})
     shares = Counter(chosen)
-    largest = max(Counter(groups).values())
     write_json(
         checks,
         {
@@ -106,14 +106,14 @@ def split(
                 "asked": fractions,
                 "got": {name: shares[name] / len(used) for name in SPLITS},
                 "groups": len(set(groups)),
-                "largest_group": largest,
+                "largest_group": max(Counter(groups).values()),
             },
         },
     )
     table = rows.select(["shard", "row", "id", "tag", "split_official", "image_sha256"])
     places = np.where(kept, np.cumsum(kept) - 1, 0)
     mask = pa.array(~kept)
-    found = {
+    more = {
         "sample": pa.array(columns["sample"], pa.string()),
         "group": pc.if_else(mask, None, pa.array(groups, pa.string()).take(pa.array(places))),
         "split": pc.if_else(mask, None, pa.array(chosen, pa.string()).take(pa.array(places))),
@@ -122,7 +122,7 @@ def split(
         "box": look["box"],
         "parts": pa.array(columns["parts"], pa.string()),
     }
-    for name, values in found.items():
+    for name, values in more.items():
         table = table.append_column(name, values)
     with replacing(samples) as temporary:
         pq.write_table(table.select(SCHEMA.names).cast(SCHEMA), temporary, compression="zstd")
@@ -211,13 +211,10 @@ def _name_samples(columns: Columns) -> list[str]:
     return names
 
 
-def _hashes(looks: pa.Table) -> np.ndarray[Any, Any]:
-    """Perceptual hashes, images x bytes."""
-    values = looks["likeness"].combine_chunks()
-    width = values.type.byte_width
-    return np.frombuffer(values.buffers()[1], np.uint8)[values.offset * width :][: len(values) * width].reshape(
-        -1, width
-    )
+def _bits(hashes: pa.Array) -> np.ndarray[Any, Any]:
+    """Hashes of one width as n x bytes."""
+    width = hashes.type.byte_width
+    return np.frombuffer(hashes.buffers()[1], np.uint8).reshape(-1, width)[hashes.offset :][: len(hashes)]
 
 
 def _rectangles(looks: pa.Table) -> dict[str, int]:

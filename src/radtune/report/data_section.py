@@ -103,7 +103,7 @@ def _leakage(leaks: Mapping[str, Any]) -> list[tuple[str, list[tuple[int, int]]]
                 for found in (leaks["as_delivered"], leaks["after"])
             ],
         )
-        for kind in ("images", "groups")
+        for kind in leaks["after"]
         for split in ("test", "validation")
     ]
 
