@@ -51,9 +51,10 @@ rule fetch_shard:
         "<benchmarks>/fetch_shard/{shard}.jsonl"
     params:
         code=digest("radtune.data.source"),
+        origin=shard_entry("origin"),
         flags=fetch_flags,
     shell:
-        "radtune fetch-shard {params.flags} --out {output} 2> {log}"
+        FETCH_SHARD
 
 
 rule fetch_model:

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -56,6 +57,12 @@ wildcard_constraints:
 
 PHANTOMS = f"{RESULTS}/data/phantoms"
 LOCAL = {"local": CONFIG["dataset"]["path"], "phantom": PHANTOMS}.get(CONFIG["dataset"]["source"])
+# a local shard is linked by the shell alone, since starting Python for it takes ten times as long
+FETCH_SHARD = (
+    'ln -sfn "$(realpath {params.origin:q})" {output} 2> {log}'
+    if LOCAL
+    else "radtune fetch-shard {params.flags} --origin {params.origin:q} --out {output} 2> {log}"
+)
 
 
 def source_files():
@@ -84,7 +91,7 @@ def model_flags(wildcards):
 def fetch_flags(wildcards):
     found = listing()
     shard = found["shards"][wildcards.shard]
-    stated = {key: shard[key] for key in ("origin", "size", "sha256") if shard[key] is not None}
+    stated = {key: shard[key] for key in ("size", "sha256") if shard[key] is not None}
     return flags({key: found[key] for key in ("source", "repo", "revision")} | stated)
 
 
@@ -178,8 +185,13 @@ def shard_file(wildcards):
 
 def listing():
     """shards.json, with the shards by name; how many there are is known once the source was asked."""
-    with open(checkpoints.list_shards.get().output[0]) as file:
-        found = json.load(file)
+    path = Path(checkpoints.list_shards.get().output[0])
+    return read_listing(path, path.stat().st_mtime_ns)
+
+
+@cache
+def read_listing(path, changed):
+    found = json.loads(path.read_text())
     return found | {"shards": {shard["name"]: shard for shard in found["shards"]}}
 
 

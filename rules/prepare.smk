@@ -56,7 +56,7 @@ rule write_recipes:
     log:
         "<logs>/write_recipes.log",
     params:
-        recipes=json.dumps(RECIPES),
+        recipes=json.dumps({"recipes": RECIPES, "code": digest("radtune.images.enhance")}),
     shell:
         "echo {params.recipes:q} > {output} 2> {log}"
 
@@ -75,6 +75,7 @@ rule scan_shard:
         "<logs>/scan_shard/{shard}.log",
     benchmark:
         "<benchmarks>/scan_shard/{shard}.jsonl"
+    priority: 2  # the longest jobs: what else there is to do fits beside the last ones
     params:
         code=digest("radtune.images.scan", without="radtune.images.enhance"),
         column=lookup(dpath="dataset/columns/image", within=CONFIG),
@@ -93,19 +94,38 @@ rule split_samples:
         samples="<results>/data/samples.parquet",
         quarantine="<results>/data/quarantine.jsonl",
         leakage="<results>/data/leakage.json",
-        checks="<results>/data/checks.json",
-        disagreements="<results>/data/disagreements.jsonl",
     log:
         "<logs>/split_samples.log",
     benchmark:
         "<benchmarks>/split_samples.jsonl"
+    priority: 1
     params:
         code=digest("radtune.data.split"),
         flags=split_flags(),
     shell:
         "radtune split {params.flags} --index {input.index} --scan {input.scan}"
-        " --samples {output.samples} --quarantine {output.quarantine} --leakage-out {output.leakage}"
-        " --checks {output.checks} --disagreements {output.disagreements} 2> {log}"
+        " --samples {output.samples} --quarantine {output.quarantine} --leakage-out {output.leakage} 2> {log}"
+
+
+rule check_texts:
+    """Texts against the rectangle in their pixels, forms of coordinates, shares met."""
+    input:
+        index=collect("<results>/data/index/{shard}.parquet", shard=shards),
+        scan=collect("<results>/data/scan/{shard}.parquet", shard=shards),
+        samples="<results>/data/samples.parquet",
+    output:
+        checks="<results>/data/checks.json",
+        disagreements="<results>/data/disagreements.jsonl",
+    log:
+        "<logs>/check_texts.log",
+    benchmark:
+        "<benchmarks>/check_texts.jsonl"
+    params:
+        code=digest("radtune.data.check"),
+        flags=flags({key: CONFIG["split"][key] for key in ("by", "fractions")}),
+    shell:
+        "radtune check {params.flags} --index {input.index} --scan {input.scan} --samples {input.samples}"
+        " --out {output.checks} --disagreements {output.disagreements} 2> {log}"
 
 
 rule enhance_shard:
@@ -126,7 +146,7 @@ rule enhance_shard:
         flags=enhance_flags,
         ahead=AHEAD,
     shell:
-        "radtune enhance {params.flags} --shard {input.shard} --images {input.images}"
+        "radtune enhance {params.flags} --shard {input.shard} --images {input.images} --code {params.code}"
         " --ahead {params.ahead}/{wildcards.recipe}/{wildcards.shard}"
         " --out {output.images} --geometry {output.geometry} 2> {log}"
 

@@ -4,6 +4,7 @@
 rule prepare:
     input:
         SHAREGPT,
+        "<results>/data/checks.json",
 
 
 rule preview:

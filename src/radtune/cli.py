@@ -31,6 +31,7 @@ for name, function in {
     "merge-index": "radtune.data.index:merge_index",
     "scan": "radtune.images.scan:scan",
     "split": "radtune.data.split:split",
+    "check": "radtune.data.check:check",
     "enhance": "radtune.images.enhance:enhance",
     "sharegpt": "radtune.data.sharegpt:write_sharegpt",
     "preview": "radtune.report.preview:write_preview",
@@ -44,7 +45,7 @@ for name, function in {
 }.items():
     app.command(function, name=name)
 # pyarrow imports pandas, which nothing here uses, with the first list that it converts: half the time of a short job
-SHORT = {"list-shards", "index", "merge-index", "scan", "split", "enhance", "sharegpt", "preview"}
+SHORT = {"list-shards", "index", "merge-index", "scan", "split", "check", "enhance", "sharegpt", "preview"}
 
 
 class _WithoutPandas(MetaPathFinder):
@@ -58,6 +59,7 @@ def main() -> None:
     # threads that spin while waiting starve each other on a shared machine: one neighbour made training 40 times slow
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if sys.argv[1:2] and sys.argv[1] in SHORT:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts a thread a core when it is imported
         sys.meta_path.insert(0, _WithoutPandas())
     try:
         app()

@@ -18,36 +18,34 @@ def _file(module: str) -> Path | None:
 
 
 @cache
-def imports(module: str) -> frozenset[str]:
-    """The radtune modules that `module` imports, at its head or inside a function."""
+def _read(module: str) -> tuple[frozenset[str], bytes]:
+    """The radtune modules that `module` imports, at its head or inside a function; and what can change a result: its
+    syntax tree without comments, layout and docstrings, and the templates beside it.
+    """
     file = _file(module)
     assert file is not None, module
+    tree = ast.parse(file.read_text(encoding="utf-8"))
     found = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return frozenset(name for name in found if name.split(".")[0] == "radtune" and name != "radtune" and _file(name))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    names = frozenset(name for name in found if name.split(".")[0] == "radtune" and name != "radtune" and _file(name))
+    templates = b"".join(path.read_bytes() for path in sorted((file.parent / "templates").glob("*")))
+    return names, ast.dump(tree).encode() + templates
 
 
 def closure(module: str, without: str = "") -> list[str]:
     """`module` and every radtune module that it reaches, sorted; `without` is not entered."""
     reached, queue = {module}, [module]
     while queue:
-        new = imports(queue.pop()) - reached - {without}
+        new = _read(queue.pop())[0] - reached - {without}
         reached |= new
         queue += new
     return sorted(reached)
-
-
-def _meaning(file: Path) -> bytes:
-    """The syntax tree without comments, layout and docstrings: what can change a result."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return ast.dump(tree).encode()
 
 
 @cache
@@ -55,9 +53,5 @@ def digest(module: str, without: str = "") -> str:
     """Twelve hex digits over the import closure of `module`, and over the templates beside its modules."""
     total = hashlib.sha256()
     for name in closure(module, without):
-        file = _file(name)
-        assert file is not None
-        total.update(name.encode() + _meaning(file))
-        for template in sorted((file.parent / "templates").glob("*")):
-            total.update(template.read_bytes())
+        total.update(name.encode() + _read(name)[1])
     return total.hexdigest()[:12]

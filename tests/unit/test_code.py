@@ -23,7 +23,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def digest() -> str:
-    code.imports.cache_clear()
+    code._read.cache_clear()
     code.digest.cache_clear()
     return code.digest("radtune.stage")
 
@@ -31,6 +31,15 @@ def digest() -> str:
 def test_the_closure_follows_imports_inside_functions(package: Path) -> None:
     digest()
     assert code.closure("radtune.stage") == ["radtune.helper", "radtune.stage"]
+
+
+def test_a_module_can_be_left_out(package: Path) -> None:
+    digest()
+    before = code.digest("radtune.stage", without="radtune.helper")
+    (package / "helper.py").write_text("def f():\n    return 3\n")
+    digest()
+    assert code.closure("radtune.stage", without="radtune.helper") == ["radtune.stage"]
+    assert code.digest("radtune.stage", without="radtune.helper") == before
 
 
 def test_what_changes_a_result_changes_the_digest(package: Path) -> None:

@@ -192,25 +192,27 @@ RECIPES = {
 
 
 def test_what_the_scan_made_ahead_is_what_enhance_makes(shard: tuple[Path, Path], tmp_path: Path) -> None:
-    (tmp_path / "recipes.json").write_text(json.dumps(RECIPES))
+    (tmp_path / "recipes.json").write_text(json.dumps({"recipes": RECIPES, "code": "1"}))
     ahead = tmp_path / "ahead"
     scan(*shard, tmp_path / "scan.parquet", recipes=tmp_path / "recipes.json", ahead=ahead)
     for name, recipe in RECIPES.items():
         own, taken = tmp_path / f"own_{name}", tmp_path / f"taken_{name}"
         enhance(*shard, own, own.with_suffix(".parquet"), **recipe)
         inode = (ahead / name / "s" / ("a.png" if name == "plain" else "a.jpg")).stat().st_ino
-        enhance(*shard, taken, taken.with_suffix(".parquet"), **recipe, ahead=ahead / name / "s")
+        enhance(*shard, taken, taken.with_suffix(".parquet"), **recipe, ahead=ahead / name / "s", code="1")
         assert {p.name: p.read_bytes() for p in own.iterdir()} == {p.name: p.read_bytes() for p in taken.iterdir()}
         assert pq.read_table(own.with_suffix(".parquet")) == pq.read_table(taken.with_suffix(".parquet"))
         assert inode in {p.stat().st_ino for p in taken.iterdir()}  # moved, not made again
 
 
 def test_what_was_made_ahead_with_another_recipe_is_left(shard: tuple[Path, Path], tmp_path: Path) -> None:
-    (tmp_path / "recipes.json").write_text(json.dumps(RECIPES))
+    (tmp_path / "recipes.json").write_text(json.dumps({"recipes": RECIPES, "code": "1"}))
     scan(*shard, tmp_path / "scan.parquet", recipes=tmp_path / "recipes.json", ahead=tmp_path / "ahead")
-    recipe = RECIPES["plain"] | {"size": 64}
-    enhance(*shard, tmp_path / "out", tmp_path / "g.parquet", **recipe, ahead=tmp_path / "ahead" / "plain" / "s")
+    here = tmp_path / "ahead" / "plain" / "s"
+    enhance(*shard, tmp_path / "out", tmp_path / "g.parquet", **RECIPES["plain"] | {"size": 64}, ahead=here, code="1")
     assert Image.open(tmp_path / "out" / "a.png").size == (64, 64)
+    enhance(*shard, tmp_path / "other", tmp_path / "h.parquet", **RECIPES["plain"], ahead=here, code="2")
+    assert here.is_dir()
 
 
 def test_one_real_slice_with_two_boxes_is_recognised_and_other_patients_are_not(real_data: Path) -> None:
@@ -230,4 +232,5 @@ def test_one_real_slice_with_two_boxes_is_recognised_and_other_patients_are_not(
     assert sum(same) < sum(distance(seen(path, here, 0, True), seen(path, there, 0, True)) for path in slices)
     neighbours = [distance(a, b) for a, b in itertools.pairwise(one)]
     assert sum(bits <= 31 for bits in neighbours) >= 3
-    assert min(distance(a, b) for a, b in itertools.product(one, turned)) > 31
+    others = [distance(a, b) for a, b in itertools.product(one, turned)]
+    assert sum(bits <= 31 for bits in others) <= 0.01 * len(others)

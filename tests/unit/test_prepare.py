@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from radtune.data.check import check
 from radtune.data.index import index, merge_index
 from radtune.data.sharegpt import read_prompts, write_sharegpt
-from radtune.data.source import fetch_shard, list_shards
+from radtune.data.source import list_shards
 from radtune.data.split import split
 from radtune.files import UserError, read_json, read_jsonl
 from radtune.images.enhance import enhance
@@ -34,8 +35,9 @@ def prepare(
 ) -> Path:
     list_shards(out / "shards.json", "local", source)
     listing = read_json(out / "shards.json")["shards"]
+    (out / "shards").mkdir()
     for shard in listing:
-        fetch_shard(shard["origin"], out / "shards" / f"{shard['name']}.parquet", "local")
+        (out / "shards" / f"{shard['name']}.parquet").symlink_to(shard["origin"])
         index(
             out / "shards" / f"{shard['name']}.parquet",
             shard["split"],
@@ -67,7 +69,14 @@ def prepare(
         samples=out / "samples.parquet",
         quarantine=out / "quarantine.jsonl",
         leakage_out=out / "leakage.json",
-        checks=out / "checks.json",
+    )
+    check(
+        parts,
+        [out / "scan" / part.name for part in parts],
+        out / "samples.parquet",
+        by=by,
+        fractions={"train": 0.8, "validation": 0.1, "test": 0.1},
+        out=out / "checks.json",
         disagreements=out / "disagreements.jsonl",
     )
     geometry = [out / "geometry" / part.name for part in parts]

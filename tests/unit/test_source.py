@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hub_server import COMMIT, Hub, run, serving, sha256
-from radtune.data.source import fetch_shard, list_shards
+from radtune.data.source import list_shards
 from radtune.files import UserError, read_json
 
 LIST = ("list-shards", "--repo", "some/set", "--revision", "main")
@@ -36,17 +36,6 @@ def test_a_folders_shards_with_their_split(folder: Path, tmp_path: Path) -> None
         "validation-00000-of-00001": "validation",
     }
     assert all(shard["size"] == len(shard["name"]) and shard["sha256"] is None for shard in listing["shards"])
-
-
-def test_a_local_shard_is_a_link_that_can_be_made_again(folder: Path, tmp_path: Path) -> None:
-    origin, out = folder / "data" / "test-0.parquet", tmp_path / "shards" / "test-0.parquet"
-    for _ in range(2):
-        fetch_shard(str(origin), out, "local")
-    assert out.is_symlink()
-    assert out.resolve() == origin
-    with pytest.raises(UserError, match=r"gone\.parquet is not there; check dataset\.path"):
-        fetch_shard(str(folder / "gone.parquet"), tmp_path / "gone", "local")
-    assert not (tmp_path / "gone").is_symlink()
 
 
 @pytest.mark.parametrize("name", ["a b", "ü", "$(x)"])

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 SPLITS = ("train", "validation", "test")
 TOLERANCE = 0.01  # of all rows, by which a split may miss its share
-SURE = 14  # bits of 256: one slice with another rectangle, measured; such images join whatever the group's size
+SURE = 10  # bits of 256: one slice with two rectangles has 7 at most, measured; such images join whatever the size
 _CHUNK = 16  # bits; two hashes that differ in fewer than twice as many bits as there are chunks have a near one
 Codes = npt.NDArray[np.int64]
 

@@ -1,7 +1,7 @@
-"""Where the shards come from: a folder of parquet files or a hub; list them, then bring each under one name.
+"""Where the shards come from: a folder of parquet files or a hub; list them, then fetch each (a local one is linked).
 
-    radtune list-shards --source local --path FOLDER --out shards.json
-    radtune fetch-shard --source local --origin FOLDER/SHARD.parquet --out SHARD.parquet
+    radtune list-shards --source huggingface --repo NAME --revision main --out shards.json
+    radtune fetch-shard --source huggingface --repo NAME --revision COMMIT --origin data/X.parquet --out X.parquet
 
 shards.json: {source, repo, revision, shards: [{name, split, origin, size, sha256}]}; `revision` is the commit that the
 hub's branch or tag stood for, `origin` a path for local data and the path inside the repository for a hub, `size` (in
@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from radtune.files import UserError, replacing, write_json
+from radtune.files import UserError, write_json
 from radtune.hubs import HubFile, download_file, list_files
 
 _SPLITS = {"train": "train", "valid": "validation", "val": "validation", "dev": "validation", "test": "test"}
@@ -54,18 +54,13 @@ def fetch_shard(
     origin: str,
     out: Path,
     source: str,
-    repo: str = "",
-    revision: str = "",
+    repo: str,
+    revision: str,
     size: int | None = None,
     sha256: str | None = None,
 ) -> None:
-    """Bring one shard, as shards.json names it, to `out`: a link for local data, a checked download from a hub.
+    """Download one shard, as shards.json names it, to `out`.
 
     Raises UserError, and leaves nothing at `out`, where the file is not there or not of that size and sha256.
     """
-    if source != "local":
-        return download_file(source, repo, revision, HubFile(origin, size, sha256), out)
-    if not Path(origin).is_file():
-        raise UserError(f"{origin} is not there; check dataset.path, and list the shards again.")
-    with replacing(out) as temporary:
-        temporary.symlink_to(Path(origin).absolute())
+    download_file(source, repo, revision, HubFile(origin, size, sha256), out)

@@ -18,9 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from radtune.data.agreement import KINDS, compare
 from radtune.data.answers import settled
-from radtune.data.groups import SPLITS, group_rows, leakage, near_duplicates, near_leakage, split_groups
+from radtune.data.groups import group_rows, leakage, near_duplicates, near_leakage, split_groups
 from radtune.files import UserError, replacing, write_json, write_jsonl
 from radtune.reasons import Reason, Unusable
 
@@ -60,21 +59,15 @@ def split(
     samples: Path,
     quarantine: Path,
     leakage_out: Path,
-    checks: Path,
-    disagreements: Path,
 ) -> None:
-    """Write samples.parquet and what a reader asks of it: quarantine.jsonl, leakage.json, checks.json (rectangles,
-    forms of coordinates, what text and pixels disagree about, shares met) and disagreements.jsonl, one line each.
-    """
+    """Write samples.parquet, quarantine.jsonl (the rows not used) and leakage.json (what splits share)."""
     index = sorted(index)
-    rows = _read_index(index)
-    looks = pa.concat_tables(pq.read_table(path) for path in sorted(scan)).combine_chunks()
-    look = looks.take(pc.index_in(rows["image_sha256"], looks["image_sha256"]))
-    names = ("shard", "row", "id", "tag", "image_sha256", "parts", "form", "stated")
-    columns: Columns = {name: rows[name].to_pylist() for name in names}
+    rows = read_index(index)
+    look = read_scan(scan, rows["image_sha256"])
+    columns: Columns = {name: rows[name].to_pylist() for name in ("id", "tag", "image_sha256", "parts", "form")}
     columns |= {name: look[name].to_pylist() for name in ("box", "box_confidence", "width", "height")}
     columns["reason"] = pc.coalesce(rows["reason"], look["reason"]).to_pylist()
-    forms = _place_boxes(columns, missing_boxes == "recover")
+    _place_boxes(columns, missing_boxes == "recover")
     columns["sample"] = _name_samples(columns)
 
     kept = np.array([reason is None for reason in columns["reason"]])
@@ -94,22 +87,6 @@ def split(
         for name, splits in (("as_delivered", official), ("after", chosen))
     }
     write_json(leakage_out, found | {"by": by})
-    shares = Counter(chosen)
-    write_json(
-        checks,
-        {
-            "images": _rectangles(looks),
-            "forms": forms,
-            "disagreements": _compare(columns, disagreements),
-            "split": {
-                "by": by,
-                "asked": fractions,
-                "got": {name: shares[name] / len(used) for name in SPLITS},
-                "groups": len(set(groups)),
-                "largest_group": max(Counter(groups).values()),
-            },
-        },
-    )
     table = rows.select(["shard", "row", "id", "tag", "split_official", "image_sha256"])
     places = np.where(kept, np.cumsum(kept) - 1, 0)
     mask = pa.array(~kept)
@@ -128,10 +105,10 @@ def split(
         pq.write_table(table.select(SCHEMA.names).cast(SCHEMA), temporary, compression="zstd")
 
 
-def _read_index(index: list[Path]) -> pa.Table:
+def read_index(index: list[Path]) -> pa.Table:
     """The index's rows, less their raw text, with their shard and official split."""
     tables = []
-    for path in index:
+    for path in sorted(index):
         with pq.ParquetFile(path) as file:
             table = file.read([name for name in file.schema_arrow.names if name != "raw"])
             official = file.metadata.metadata[b"split"].decode()
@@ -141,16 +118,19 @@ def _read_index(index: list[Path]) -> pa.Table:
     return pa.concat_tables(tables).combine_chunks()
 
 
-def _place_boxes(columns: Columns, recover: bool) -> dict[str, dict[str, int]]:
+def read_scan(scan: list[Path], images: pa.ChunkedArray) -> pa.Table:
+    """What the scan says of each of `images` (digests, one a row); nulls where it has not seen it."""
+    looks = pa.concat_tables(pq.read_table(path) for path in sorted(scan)).combine_chunks()
+    return looks.take(pc.index_in(images, looks["image_sha256"]))
+
+
+def _place_boxes(columns: Columns, recover: bool) -> None:
     """Let the rectangle in the pixels say what coordinates of an unknown frame mean, and with `recover` take it where a
-    text has none; count the forms that coordinates came in.
+    text has none.
     """
-    kinds = {"DETECT_REGION_LOC": "DETECT_REGION_LOC", "JSON_RECORD": "JSON_RECORD.bloc"}
-    forms: dict[str, Counter[str]] = {name: Counter() for name in kinds.values()}
     for i, (tag, form) in enumerate(zip(columns["tag"], columns["form"], strict=True)):
-        if form is None or tag not in kinds:
+        if form is None:
             continue
-        forms[kinds[tag]][form] += 1
         reason, found = columns["reason"][i], columns["box"][i]
         if reason is None and form in ("list", "mapping"):
             parts = json.loads(columns["parts"][i])
@@ -164,33 +144,12 @@ def _place_boxes(columns: Columns, recover: bool) -> dict[str, dict[str, int]]:
             parts = {"form": form, "label": _label(columns["parts"][i], form), "box": found}
             columns["parts"][i] = json.dumps(parts, ensure_ascii=False)
             columns["reason"][i] = None
-    return {name: dict(counts) for name, counts in forms.items()}
 
 
 def _label(parts: str, form: str) -> str:
     """The region's name beside missing coordinates; words of place and broken tokens are none."""
     label = str(json.loads(parts)["label"])
     return "" if form == "words" or "<" in label else label
-
-
-def _compare(columns: Columns, out: Path) -> dict[str, dict[str, int]]:
-    """Hold what the kept texts say of their region against the rectangle: counts by kind, and one line in `out` for
-    each statement that disagrees.
-    """
-    counts = {kind: {"checked": 0, "disagree": 0} for kind in KINDS}
-    names = ("stated", "box", "width", "height")
-    lines = []
-    for i, (stated, *place) in enumerate(zip(*(columns[name] for name in names), strict=True)):
-        if stated is None or place[0] is None or columns["reason"][i] is not None:
-            continue
-        for kind, text_says, pixels_say, agrees in compare(json.loads(stated), *place):
-            counts[kind]["checked"] += 1
-            if not agrees:
-                counts[kind]["disagree"] += 1
-                row = {name: columns[name][i] for name in ("shard", "row", "id", "tag")}
-                lines.append(row | {"kind": kind, "text_says": text_says, "pixels_say": pixels_say})
-    write_jsonl(out, lines)
-    return counts
 
 
 def _name_samples(columns: Columns) -> list[str]:
@@ -215,17 +174,6 @@ def _bits(hashes: pa.Array) -> np.ndarray[Any, Any]:
     """Hashes of one width as n x bytes."""
     width = hashes.type.byte_width
     return np.frombuffer(hashes.buffers()[1], np.uint8).reshape(-1, width)[hashes.offset :][: len(hashes)]
-
-
-def _rectangles(looks: pa.Table) -> dict[str, int]:
-    confidence = looks["box_confidence"]
-    with_box = len(looks) - confidence.null_count
-    return {
-        "unique": len(looks),
-        "with_box": with_box,
-        "without_box": len(looks) - with_box,
-        "low_confidence": pc.sum(pc.less(confidence, SURE)).as_py() or 0,
-    }
 
 
 def _quarantined(

@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from radtune import code
 from radtune.digest import digest
 from radtune.files import replacing
 from radtune.images import overlay, read
@@ -100,9 +99,9 @@ def writing(out: Path, geometry: Path, recipe: Recipe, key: str = "") -> Iterato
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({"key": key})), table)
 
 
-def key(recipe: Recipe, owned: dict[int, str]) -> str:
-    """What the enhanced images of a shard follow from: the recipe, this code, and the images themselves."""
-    return digest([recipe._asdict(), code.digest(__name__), sorted(owned.values())])
+def key(recipe: Recipe, code: str, owned: dict[int, str]) -> str:
+    """What the enhanced images of a shard follow from: the recipe, the digest of this code, and the images."""
+    return digest([recipe._asdict(), code, sorted(owned.values())])
 
 
 def _take(ahead: Path, out: Path, geometry: Path, wanted: str) -> bool:
@@ -130,15 +129,16 @@ def enhance(
     burned_in_box: Literal["keep", "inpaint"] = "keep",
     column: str = "image",
     ahead: Path | None = None,
+    code: str = "",
 ) -> None:
     """Write the shard's enhanced images and their geometry. Images that do not decode are left to `scan`, which says
-    why. What `scan` made under `ahead`, while it had the pixels, is taken where it is of this very recipe.
+    why. What `scan` made under `ahead`, while it had the pixels, is taken where it is of this very recipe and `code`.
     """
     recipe = Recipe(size, clip_limit, tile_grid, format, quality, burned_in_box)
     owned = owned_rows(shard, images)
-    if ahead and _take(ahead, out, geometry, key(recipe, owned)):
+    if ahead and _take(ahead, out, geometry, key(recipe, code, owned)):
         return
-    cv2.setNumThreads(1)  # one process a core is the workflow's business
+    read.set_up_process()
     with writing(out, geometry, recipe) as add:
         for sha256, data in owned_images(shard, owned, column):
             try:

@@ -39,7 +39,7 @@ SCHEMA = pa.schema(
     ]
 )
 _HASH = 16  # its side in bits: 8 x 8 cannot tell a neighbouring slice from another patient's
-_SIDE = 2 * _HASH  # pixels: what the picture is shrunk to before the cosine transform
+_SIDE = 2 * _HASH  # pixels: what the picture is shrunk to by areas before
 _OUTSIDE, _INSIDE = 3, 5  # pixels from the outer edge that the line and its JPEG ringing touch
 
 
@@ -51,18 +51,20 @@ def scan(
     recipes: Path | None = None,
     ahead: Path | None = None,
 ) -> None:
-    """Write `out`, and for each {name: recipe} of the JSON file `recipes` ahead/{name}/{shard}/ and its geometry."""
-    cv2.setNumThreads(1)  # one process a core is the workflow's business
+    """Write `out`, and for each recipe of the JSON file `recipes`, {recipes: {name: recipe}, code: the digest of
+    enhance's code}, ahead/{name}/{shard}/ and its geometry.
+    """
+    read.set_up_process()
     owned = owned_rows(shard, images)
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         adds: list[Add] = []
-        for name, values in (read_json(recipes) if recipes and ahead else {}).items():
-            assert ahead
-            recipe = Recipe(**values)
-            folder = ahead / name / shard.stem
-            table = folder.with_name(f"{shard.stem}.parquet")
-            adds.append(stack.enter_context(writing(folder, table, recipe, key(recipe, owned))))
+        if recipes and ahead:
+            asked = read_json(recipes)
+            for name, values in asked["recipes"].items():
+                recipe, folder = Recipe(**values), ahead / name / shard.stem
+                table = folder.with_name(f"{shard.stem}.parquet")
+                adds.append(stack.enter_context(writing(folder, table, recipe, key(recipe, asked["code"], owned))))
         for sha256, data in owned_images(shard, owned, column):
             row: dict[str, Any] = {"image_sha256": sha256}
             try:
@@ -83,7 +85,7 @@ def scan(
 
 
 def likeness(grey: Pixels, found: Found | None) -> bytes:
-    """256-bit perceptual hash (imagehash.phash) of the picture without the rectangle: like pictures differ in few bits.
+    """256-bit perceptual hash (imagehash.dhash) of the picture without the rectangle: like pictures differ in few bits.
 
     The rectangle's lines take the colour of what lies just outside, so that one slice with two boxes is recognised.
     """
@@ -100,4 +102,4 @@ def likeness(grey: Pixels, found: Found | None) -> bytes:
         grey[down, left : x1 + inside] = grey[down, left, None]
         grey[down, x2 - inside + 1 : right + 1] = grey[down, min(right, grey.shape[1] - 1), None]
     small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-    return np.packbits(imagehash.phash(Image.fromarray(small), _HASH, _SIDE // _HASH).hash).tobytes()
+    return np.packbits(imagehash.dhash(Image.fromarray(small), _HASH).hash).tobytes()
