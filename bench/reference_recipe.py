@@ -2,8 +2,8 @@
 
 python bench/reference_recipe.py FOLDER OUT PROCESSES
 
-Its ways are kept, less what would only slow it: every row's image (each one six times over) goes through
-`datasets.map` in batches of 64, CLAHE and letterbox, and is saved; one ShareGPT file is written a split.
+As a tutorial would write it: `datasets.map` in batches of 64 enhances every row's image (each one six times over), a
+loop then saves the images row by row and collects one ShareGPT file a split. What it saves is the original, as there.
 """
 
 import ast
@@ -37,15 +37,13 @@ def answer(question: str, text: str) -> str:
     return body
 
 
-def prepare(batch: dict[str, list], out: Path) -> dict[str, list]:
-    messages, images = [], []
-    for id, image, question, text in zip(*(batch[key] for key in ("id", "image", "question", "text")), strict=True):
+def prepare(batch: dict[str, list]) -> dict[str, list]:
+    batch["messages"] = []
+    for image, question, text in zip(batch["image"], batch["question"], batch["text"], strict=True):
         enhance(image)
-        image.save(out / "images" / f"{id}.jpg", quality=95)  # sic: the enhanced image is lost
         turns = [("user", f"<image>{question}"), ("assistant", answer(question, text))]
-        messages.append([{"role": role, "content": content} for role, content in turns])
-        images.append([f"images/{id}.jpg"])
-    return {"messages": messages, "images": images}
+        batch["messages"].append([{"role": role, "content": content} for role, content in turns])
+    return batch
 
 
 def main(folder: Path, out: Path, processes: int) -> None:
@@ -54,16 +52,14 @@ def main(folder: Path, out: Path, processes: int) -> None:
     (out / "images").mkdir(parents=True)
     files = {name: str(folder / f"{name}-*.parquet") for name in ("train", "validation", "test")}
     dataset = load_dataset("parquet", data_files=files, cache_dir=str(out / "cache"))
+    dataset = dataset.map(prepare, batched=True, batch_size=64, num_proc=processes)
     for split, rows in dataset.items():
-        rows = rows.map(
-            prepare,
-            fn_kwargs={"out": out},
-            batched=True,
-            batch_size=64,
-            num_proc=processes,
-            remove_columns=rows.column_names,
-        )
-        (out / f"{split}.json").write_text(json.dumps(rows.to_list(), ensure_ascii=False, indent=2))
+        entries = []
+        for row in rows:
+            file = f"images/{row['id']}.jpg"
+            row["image"].save(out / file, quality=95)  # sic: the enhanced image is lost
+            entries.append({"messages": row["messages"], "images": [file]})
+        (out / f"{split}.json").write_text(json.dumps(entries, ensure_ascii=False, indent=2))
 
 
 if __name__ == "__main__":
