@@ -77,8 +77,8 @@ def enhance(
                 pixels = read.rgb(read.open_image(data))
             except Unusable:
                 continue
-            if burned_in_box == "inpaint":
-                pixels = overlay.inpaint(pixels)
+            if burned_in_box == "inpaint" and (found := overlay.find_box(pixels)):
+                pixels = overlay.inpaint(pixels, found.box)
             grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
             picture, numbers = letterbox(clahe.apply(grey) if clahe else grey, size)
             name = sha256 + suffix

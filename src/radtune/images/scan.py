@@ -40,7 +40,8 @@ def scan(shard: Path, images: Path, out: Path, column: str = "image") -> None:
         try:
             image = read.open_image(data)
             row |= {"width": image.width, "height": image.height, "mode": image.mode}
-            row["box"] = overlay.find_box(read.rgb(image))
+            found = overlay.find_box(read.rgb(image))
+            row["box"] = found.box if found else None
         except Unusable as error:
             row["reason"] = error.reason
         rows.append(row)
