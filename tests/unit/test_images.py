@@ -93,33 +93,6 @@ def boxed(box: tuple[int, int, int, int], quality: int = 92) -> Image.Image:
     return Image.open(io.BytesIO(encode(image, "JPEG"))) if quality else image
 
 
-@pytest.mark.parametrize("box", [(100, 120, 200, 220), (5, 5, 30, 300), (60, 40, 500, 60)])
-def test_the_burned_in_box_is_found_within_a_pixel(box: tuple[int, int, int, int]) -> None:
-    found = overlay.find_box(np.asarray(boxed(box).convert("RGB")))
-    assert found is not None
-    assert max(abs(a - b) for a, b in zip(found, box, strict=True)) <= 1
-
-
-def test_a_picture_without_a_box_has_none() -> None:
-    assert overlay.find_box(np.asarray(textured().convert("RGB"))) is None
-    spot = np.zeros((200, 200, 3), np.uint8)
-    spot[90:110, 90:110, 1] = 255  # green, yet no outline's shape is asked of a blot this small
-    assert overlay.inpaint(np.asarray(textured().convert("RGB"))).shape == (200, 300, 3)
-
-
-def test_inpainting_leaves_no_line() -> None:
-    clean = np.asarray(textured(512, 384)).astype(int)
-    drawn = np.asarray(boxed((100, 120, 200, 220)).convert("RGB"))
-    grey, mended = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (drawn, overlay.inpaint(drawn)))
-    line = np.zeros(clean.shape, bool)
-    line[120:221, 100:201] = True
-    line[123:218, 103:198] = False
-    before, after = (np.abs(picture - clean)[line].mean() for picture in (grey, mended))
-    assert after < before / 4
-    assert np.abs(mended - clean)[~line].mean() < 1
-    assert overlay.find_box(overlay.inpaint(drawn)) is None
-
-
 @pytest.fixture
 def shard(tmp_path: Path) -> tuple[Path, Path]:
     """A shard of four rows, three images, one of them broken; and who owns what."""

@@ -1,0 +1,53 @@
+"""Milliseconds to find the burned-in rectangle and to take it out, against decoding the same image, on one core.
+
+python bench/overlay.py
+"""
+
+import time
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from radtune.data.phantom import encode
+from radtune.data.phantom_draw import draw, draw_patient
+from radtune.images import overlay, read
+
+IMAGES, ROUNDS = 20, 9
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return 1000 * min(times)
+
+
+def main() -> None:
+    cv2.setNumThreads(1)
+    times: dict[str, list[float]] = {"decode": [], "find": [], "find in grey": [], "inpaint": []}
+    for k in range(IMAGES):
+        rng = np.random.default_rng(k)
+        drawn = draw(draw_patient(rng), rng.uniform(0, 1), rng)
+        data = encode(drawn)
+        raw = np.frombuffer(data, np.uint8)
+        pixels = np.ascontiguousarray(read.decode(data).pixels)
+        grey = np.repeat(drawn.pixels[..., None], 3, axis=2)
+        found = overlay.find_box(pixels)
+        assert found is not None
+        box = found.box
+        times["decode"].append(milliseconds(lambda raw=raw: cv2.imdecode(raw, cv2.IMREAD_COLOR)))
+        times["find"].append(milliseconds(lambda pixels=pixels: overlay.find_box(pixels)))
+        times["find in grey"].append(milliseconds(lambda grey=grey: overlay.find_box(grey)))
+        times["inpaint"].append(milliseconds(lambda pixels=pixels, box=box: overlay.inpaint(pixels, box)))
+    decode = np.median(times["decode"])
+    for name, each in times.items():
+        print(
+            f"{name:13s} {np.median(each):.3f} ms (slowest {max(each):.3f}), {np.median(each) / decode:.2f} of decoding"
+        )
+
+
+if __name__ == "__main__":
+    main()

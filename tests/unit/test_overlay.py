@@ -1,0 +1,377 @@
+"""The burned-in rectangle: found where it is, on any picture, and taken out so that little of it is left."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image, ImageDraw
+from scipy.ndimage import map_coordinates
+from scipy.stats import rankdata
+
+from radtune.data.phantom_draw import draw, draw_patient
+from radtune.images import overlay, read
+from radtune.images.read import Pixels
+
+Box = tuple[int, int, int, int]
+Floats = npt.NDArray[np.float64]
+GREEN = (20, 240, 20)
+
+
+def jpeg(pixels: Pixels, quality: int = 92, subsampling: int = 2) -> Pixels:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, subsampling=subsampling)
+    return read.decode(buffer.getvalue()).pixels
+
+
+def burn(pixels: Pixels, box: Box, colour: tuple[int, int, int] = GREEN, width: int = 3) -> Pixels:
+    image = Image.fromarray(pixels)
+    ImageDraw.Draw(image).rectangle(box, outline=colour, width=width)
+    return np.array(image)
+
+
+def scene(width: int = 512, height: int = 512, seed: int = 0) -> Pixels:
+    """Grey tissue with noise, a black and a bright part."""
+    rng = np.random.default_rng(seed)
+    grey = cv2.resize(rng.uniform(40, 160, (6, 6)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    grey += cv2.GaussianBlur(rng.normal(0, 12, (height, width)).astype(np.float32), (0, 0), 0.7)
+    grey[:, : width // 4], grey[:, -width // 4 :] = 0, 255
+    return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def natural(seed: int) -> Pixels:
+    """Colour at every scale, much of it green."""
+    rng = np.random.default_rng(seed)
+    layers = [
+        cv2.resize(rng.normal(0, 150 / k**0.5, (k, k, 3)), (500, 400), interpolation=cv2.INTER_CUBIC)
+        for k in (3, 6, 12, 25, 50)
+    ]
+    return np.clip(sum(layers) + 120, 0, 255).astype(np.uint8)
+
+
+def off(found: overlay.Found | None, box: Box) -> int:
+    assert found is not None
+    return max(abs(a - b) for a, b in zip(found.box, box, strict=True))
+
+
+def overlap(a: Box, b: Box) -> float:
+    width, height = (min(a[i + 2], b[i + 2]) - max(a[i], b[i]) + 1 for i in (0, 1))
+    both = max(0, width) * max(0, height)
+    areas = [(c[2] - c[0] + 1) * (c[3] - c[1] + 1) for c in (a, b)]
+    return both / (sum(areas) - both)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (100, 333), (512, 512), (1000, 700), (4000, 3000)])
+@pytest.mark.parametrize(("quality", "subsampling"), [(50, 2), (50, 0), (75, 2), (95, 0)])
+@pytest.mark.parametrize("width", [2, 3, 5])
+def test_a_clean_rectangle_is_found_and_sure(size: tuple[int, int], quality: int, subsampling: int, width: int) -> None:
+    w, h = size
+    box = (w // 5, h // 4, w // 5 + w // 2, h - h // 4)  # over air, tissue and bone
+    found = overlay.find_box(jpeg(burn(scene(w, h), box, width=width), quality, subsampling))
+    coarse = quality == 50 and subsampling == 2 and width == 2  # its colour is of two pixels and few levels
+    assert off(found, box) <= (2 if coarse else 1)
+    assert found.confidence > (0.95 if width == 3 or (quality > 50 and min(size) > 64) else 0.75)
+
+
+@pytest.mark.parametrize("colour", [(0, 255, 0), (20, 240, 20), (30, 200, 40)])
+@pytest.mark.parametrize("width", [1, 3])
+@pytest.mark.parametrize("box", [(0, 0, 120, 90), (400, 300, 511, 511), (300, 200, 307, 207), (150, 200, 390, 212)])
+def test_touching_small_and_flat_ones_in_other_greens(colour: tuple[int, int, int], width: int, box: Box) -> None:
+    assert off(overlay.find_box(jpeg(burn(scene(), box, colour, width), 75)), box) <= 1
+
+
+@pytest.mark.parametrize("box", [(-30, 100, 120, 250), (200, -9, 300, 60), (440, 100, 600, 220), (400, 420, 700, 700)])
+def test_what_leaves_the_picture_is_cut_at_its_border_and_less_sure(box: Box) -> None:
+    found = overlay.find_box(jpeg(burn(scene(), box)))
+    assert off(found, (max(0, box[0]), max(0, box[1]), min(511, box[2]), min(511, box[3]))) <= 1
+    assert 0.6 <= found.confidence < 0.95
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.75, 1.5, 2, 4])
+@pytest.mark.parametrize("quality", [75, 92])
+def test_a_line_blurred_by_rescaling_lies_where_it_was(scale: float, quality: int) -> None:
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    pixels = jpeg(
+        cv2.resize(burn(scene(), (100, 120, 300, 220)), None, fx=scale, fy=scale, interpolation=method), quality
+    )
+    found = overlay.find_box(pixels)
+    assert found is not None
+    assert found.confidence > 0.95
+    truth = [100 * scale, 120 * scale, 301 * scale - 1, 221 * scale - 1]
+    assert np.abs(np.subtract(found.box, truth)).max() <= 1.5 * max(1, scale / 2)
+
+
+def line(start: tuple[int, int], stop: tuple[int, int]) -> Callable[[Pixels], object]:
+    return lambda pixels: cv2.line(pixels, start, stop, GREEN, 3)
+
+
+OTHER: dict[str, list[Callable[[Pixels], object]]] = {
+    "line": [line((0, 200), (511, 200))],
+    "crosshair": [line((0, 200), (511, 200)), line((100, 0), (100, 511))],
+    "angle": [line((50, 200), (300, 200)), line((50, 200), (50, 300))],
+    "diagonal": [line((50, 200), (300, 400))],
+    "text": [lambda pixels: cv2.putText(pixels, "PATIENT 1234", (40, 60), 0, 1, GREEN, 2)],
+    "circle": [lambda pixels: cv2.circle(pixels, (250, 250), 50, GREEN, 3)],
+    "filled": [lambda pixels: cv2.rectangle(pixels, (100, 100), (180, 150), GREEN, -1)],
+    "specks": [lambda pixels: [cv2.rectangle(pixels, (x, 90), (x + 4, 93), GREEN, -1) for x in (90, 200, 333)]],
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+@pytest.mark.parametrize("quality", [50, 92])
+def test_other_green_is_no_rectangle_and_one_beside_it_is_found(name: str, quality: int) -> None:
+    pixels, box = scene(), (300, 300, 420, 430)
+    boxed = burn(pixels, box)
+    for stroke in OTHER[name]:
+        stroke(pixels)
+        stroke(boxed)
+    assert overlay.find_box(jpeg(pixels, quality)) is None
+    if name not in ("filled", "crosshair"):  # much more green than the rectangle's: too doubtful
+        assert off(overlay.find_box(jpeg(boxed, quality)), box) <= 1
+
+
+def test_pictures_without_a_rectangle_have_none() -> None:
+    rng = np.random.default_rng(0)
+    pictures = [scene(), np.zeros((32, 32, 3), np.uint8), rng.integers(0, 256, (300, 400, 3), np.uint8)]
+    pictures += [natural(seed) for seed in range(20)]
+    pictures += [rng.integers(0, 256, (*rng.integers(16, 60, 2), 3), np.uint8) for _ in range(30)]
+    assert [overlay.find_box(picture) for picture in pictures] == [None] * len(pictures)
+    assert [overlay.find_box(jpeg(picture)) for picture in pictures] == [None] * len(pictures)
+
+
+def test_confidence_falls_with_what_is_missing_or_doubtful() -> None:
+    clean, box = scene(), (150, 120, 250, 220)
+    boxed = burn(clean, box)
+    confidences = []
+    for gap in (0, 16, 30):
+        broken = boxed.copy()
+        broken[200 - gap // 2 : 200 + gap // 2] = clean[200 - gap // 2 : 200 + gap // 2]
+        broken[:, 200 - gap // 2 : 200 + gap // 2] = clean[:, 200 - gap // 2 : 200 + gap // 2]
+        found = overlay.find_box(jpeg(broken))
+        assert off(found, box) <= 1
+        confidences.append(found.confidence)
+    assert confidences[0] > 0.99
+    assert confidences[0] - 0.1 > confidences[1] > confidences[2] + 0.08
+    boxed[120:221, 248:251] = clean[120:221, 248:251]  # a whole side
+    assert overlay.find_box(jpeg(boxed)) is None
+    two = overlay.find_box(jpeg(burn(burn(clean, box), (300, 300, 360, 380))))
+    assert off(two, box) <= 1
+    assert two.confidence < 0.85
+
+
+def test_phantoms_boxes_are_recovered(phantoms: Path) -> None:
+    recovered(phantoms, ("RGB", "RGBA"))
+
+
+def test_real_slices_boxes_are_recovered(real_data: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, real_data / "make_parquet.py", tmp_path / "real", "--images", "60"], check=True)
+    recovered(tmp_path / "real", (None,))
+
+
+def recovered(folder: Path, modes: tuple[str | None, ...]) -> None:
+    """Every box within 1 px on each side, and a mean IoU over 0.95."""
+    rows = [
+        row for file in folder.glob("*.parquet") for row in pq.read_table(file, columns=["id", "image"]).to_pylist()
+    ]
+    images = {row["id"]: row["image"] for row in rows}
+    truth = [json.loads(text) for text in (folder / "truth.jsonl").read_text().splitlines()]
+    truth = [each for each in truth if each["box"] and not each["defect"] and each.get("mode") in modes]
+    assert len(truth) >= 15
+    founds = [overlay.find_box(read.decode(images[each["id"]]["bytes"]).pixels) for each in truth]
+    boxes = [tuple(each["box"]) for each in truth]
+    assert max(off(found, box) for found, box in zip(founds, boxes, strict=True)) <= 1
+    overlaps = [overlap(found.box, box) for found, box in zip(founds, boxes, strict=True) if found]
+    print(f"{len(overlaps)} boxes, mean IoU {np.mean(overlaps):.4f}, exact {np.mean(np.array(overlaps) == 1):.2f}")
+    assert np.mean(overlaps) > 0.95
+
+
+# --- taking it out
+
+
+def slices(real: Path | None, count: int) -> Iterator[tuple[Pixels, Box]]:
+    """Pictures without a rectangle, and where to draw one."""
+    files = sorted((real / "head_ct_series" / "png_window_derived").glob("*.png"))[2:-2] if real else []
+    for k in range(count):
+        rng = np.random.default_rng([1, k])
+        if real:
+            turn = cv2.getRotationMatrix2D((256, 256), rng.uniform(-12, 12), rng.uniform(0.86, 1.08))
+            file = str(files[int(rng.integers(len(files)))])
+            grey = cv2.warpAffine(cv2.imread(file, cv2.IMREAD_GRAYSCALE), turn, (512, 512))
+        else:
+            grey = draw(draw_patient(rng), rng.uniform(0, 1), rng).pixels
+        w, h = (int(side) for side in rng.integers(18, 130, 2))
+        x, y = int(rng.integers(60, 440 - w)), int(rng.integers(60, 440 - h))
+        yield np.repeat(grey[..., None], 3, axis=2), (x, y, x + w, y + h)
+
+
+def band(shape: tuple[int, ...], box: Box, margin: int) -> npt.NDArray[np.bool_]:
+    """The 3 px lines of `box` and `margin` px on both sides."""
+    x1, y1, x2, y2 = box
+    mask = np.zeros(shape[:2], bool)
+    mask[max(0, y1 - margin) : y2 + margin + 1, max(0, x1 - margin) : x2 + margin + 1] = True
+    inner = 3 + margin
+    mask[y1 + inner : max(y1 + inner, y2 + 1 - inner), x1 + inner : max(x1 + inner, x2 + 1 - inner)] = False
+    return mask
+
+
+def grey(pixels: Pixels) -> Pixels:
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))
+
+
+CLAHE = cv2.createCLAHE(2.0, (8, 8))
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        (200, 200, 300, 260),
+        (0, 0, 60, 80),
+        (440, 400, 511, 511),
+        (-20, 300, 90, 400),
+        (250, 250, 257, 257),
+        (200, 300, 350, 316),
+    ],
+)
+@pytest.mark.parametrize("width", [1, 3, 5])
+def test_only_the_band_changes_and_nothing_is_found_after(box: Box, width: int) -> None:
+    drawn = jpeg(burn(scene(), box, width=width))
+    found = overlay.find_box(drawn)
+    assert found is not None
+    mended = overlay.inpaint(drawn, found.box)
+    assert overlay.find_box(mended) is None
+    mask = band(drawn.shape, (box[0], box[1], box[2], box[3]), width + 2 + overlay.MARGIN)  # wide enough for 5 px lines
+    assert (mended == drawn)[~mask].all()
+    line_ = band(drawn.shape, box, 0)
+    assert (mended != drawn)[line_].any()
+    flat = mended[line_]
+    assert (flat.max(axis=1) - flat.min(axis=1)).max() <= 40  # no green is left
+
+
+def residue(real: Path | None) -> tuple[float, float, float]:
+    """Mean |mended - never drawn| in the band, against it of two pixels there that are the band's width apart; also
+    after CLAHE; and of the frame left in.
+    """
+    sums = np.zeros((3, 2))
+    for clean, box in slices(real, 24):
+        drawn, never = jpeg(burn(clean, box)), jpeg(clean)
+        mended = overlay.inpaint(drawn, box)
+        mask = band(drawn.shape, box, overlay.MARGIN)
+        for row, (picture, truth) in zip(
+            sums,
+            [
+                (grey(mended), grey(never)),
+                (CLAHE.apply(grey(mended)), CLAHE.apply(grey(never))),
+                (grey(drawn), grey(never)),
+            ],
+            strict=True,
+        ):
+            apart = [
+                np.abs(truth - np.roll(truth.astype(float), overlay.MARGIN * 2 + 3, axis))[mask].mean()
+                for axis in (0, 1)
+            ]
+            row += np.abs(picture - truth.astype(float))[mask].mean(), np.mean(apart)
+    plain, enhanced, left_in = sums[:, 0] / sums[:, 1]
+    print(f"residue {plain:.2f}, after CLAHE {enhanced:.2f}, left in {left_in:.2f} of the local variation")
+    return plain, enhanced, left_in
+
+
+def detectable(real: Path | None, count: int) -> tuple[float, float]:
+    """AUC of a detector of the frame's place: of mended pictures, and of pictures with the frame left in."""
+    features: dict[str, list[Floats]] = {"mended": [], "left in": []}
+    labels, group = [], []
+    for k, (clean, box) in enumerate(slices(real, count)):
+        rng = np.random.default_rng([2, k])
+        drawn = jpeg(burn(clean, box))
+        places = [box]
+        w, h = box[2] - box[0], box[3] - box[1]
+        while len(places) < 4:
+            x, y = int(rng.integers(60, 440 - w)), int(rng.integers(60, 440 - h))
+            if max(abs(x - box[0]), abs(y - box[1])) > 16:
+                places.append((x, y, x + w, y + h))
+        for name, picture in (("mended", overlay.inpaint(drawn, box)), ("left in", drawn)):
+            seen = cv2.resize(CLAHE.apply(grey(picture)), (448, 448), interpolation=cv2.INTER_CUBIC).astype(float)
+            features[name] += [describe(seen, place, 448 / 512) for place in places]
+        labels += [1, 0, 0, 0]
+        group += [k % 2] * 4
+    y, half = np.array(labels), np.array(group)
+    scores = []
+    for rows in features.values():
+        x = np.array(rows)
+        scores.append(np.mean([auc(fit(x[half == a], y[half == a])(x[half != a]), y[half != a]) for a in (0, 1)]))
+    print(f"AUC mended {scores[0]:.3f}, left in {scores[1]:.3f}")
+    return float(scores[0]), float(scores[1])
+
+
+def describe(seen: Floats, box: Box, scale: float) -> Floats:
+    """Step, gradients across and along, and variance of the band at `box` against its surroundings: mean of the four
+    sides, and the most.
+    """
+    x1, y1, x2, y2 = (edge * scale for edge in box)
+    away = np.arange(-10, 9) + 0.5  # px of `seen` outward from the outer edge
+    inside = (away > -4.5) & (away < 2)
+    between = (away[1:] > -4.5) & (away[:-1] < 2)
+    rows = []
+    for level, edge, low, high, sign in (
+        (True, y1, x1, x2, -1),
+        (True, y2 + scale, x1, x2, 1),
+        (False, x1, y1, y2, -1),
+        (False, x2 + scale, y1, y2, 1),
+    ):
+        across, along = np.meshgrid(
+            edge + sign * away - 0.5, np.linspace(low, high, max(8, int(high - low))), indexing="ij"
+        )
+        strip = map_coordinates(seen, [across, along] if level else [along, across], order=1, mode="nearest")
+        mean, variance = strip.mean(axis=1), strip.var(axis=1)
+        gradients = np.abs(np.diff(strip, axis=0)).mean(axis=1), np.abs(np.diff(strip, axis=1)).mean(axis=1)
+        pairs = ((gradients[0], between), (gradients[1], inside), (variance, inside))
+        ratios = [np.log1p(values[at].mean()) - np.log1p(values[~at].mean()) for values, at in pairs]
+        rows.append([abs(mean[inside].mean() - mean[~inside].mean()), *ratios])
+    return np.concatenate([np.mean(rows, axis=0), np.abs(rows).max(axis=0)])
+
+
+def fit(x: Floats, y: npt.NDArray[np.int64]) -> Callable[[Floats], Floats]:
+    """Logistic regression by Newton's method, ridge 1."""
+    mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-9
+    z = np.column_stack([(x - mean) / spread, np.ones(len(x))])
+    ridge = np.diag([1.0] * x.shape[1] + [0.0])
+    weights = np.zeros(z.shape[1])
+    for _ in range(30):
+        p = 1 / (1 + np.exp(-np.clip(z @ weights, -30, 30)))
+        weights -= np.linalg.solve((z.T * (p * (1 - p) + 1e-9)) @ z + ridge, z.T @ (p - y) + ridge @ weights)
+    return lambda x: np.column_stack([(x - mean) / spread, np.ones(len(x))]) @ weights
+
+
+def auc(scores: Floats, y: npt.NDArray[np.int64]) -> float:
+    positive = int(y.sum())
+    return float((rankdata(scores)[y == 1].sum() - positive * (positive + 1) / 2) / (positive * (len(y) - positive)))
+
+
+def test_little_is_left_of_the_frame_on_phantoms() -> None:
+    plain, enhanced, left_in = residue(None)
+    assert max(plain, enhanced) < 0.8
+    assert left_in > 2 * plain
+
+
+def test_little_is_left_of_the_frame_on_real_slices(real_data: Path) -> None:
+    plain, enhanced, left_in = residue(real_data)
+    assert max(plain, enhanced) < 0.8
+    assert left_in > 2 * plain
+
+
+def test_a_trained_detector_hardly_finds_the_frame_on_phantoms() -> None:
+    mended, left_in = detectable(None, 80)
+    assert left_in > 0.95
+    assert mended < 0.85  # better than chance: what varied across the line is lost, so its step is too small
+
+
+def test_a_trained_detector_hardly_finds_the_frame_on_real_slices(real_data: Path) -> None:
+    mended, left_in = detectable(real_data, 120)
+    assert left_in > 0.95
+    assert mended < 0.85
