@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow.parquet as pq
 from prepare import write_rows
 
-from radtune.files import write_json
 from radtune.images import overlay, read
 from radtune.images.enhance import Recipe, letterbox, render
 from radtune.images.scan import likeness, scan
@@ -60,7 +59,6 @@ def main() -> None:
         datas = [data for data in firsts if data.startswith(b"\xff\xd8") and len(data) > 10_000][: IMAGES // 2]
         owned = {"shard": [shard.stem] * len(datas), "row": sorted(firsts[data] for data in datas)}
         pq.write_table(pq_table(owned, datas), folder / "images.parquet")
-        write_json(folder / "recipes.json", {"recipes": {"enhanced": RECIPE._asdict()}, "code": ""})
         print(f"{len(datas)} images, best of {ROUNDS}")
         each("library calls alone", library_alone, datas)
         pixels = [picture.pixels for picture in each("decode", read.decode, datas)]
@@ -73,7 +71,8 @@ def main() -> None:
         inpaint = RECIPE._replace(burned_in_box="inpaint")
         each("the same with the box taken out", lambda p, g, f: render(p, g, f, inpaint), pixels, greys, found)
         began = time.perf_counter()
-        scan(shard, folder / "images.parquet", folder / "scan.parquet", recipes=folder / "recipes.json", ahead=folder)
+        recipes = {"recipes": {"enhanced": RECIPE._asdict()}, "code": ""}
+        scan(shard, folder / "images.parquet", folder / "scan.parquet", recipes=recipes, ahead=folder)
         print(f"  {'the whole pass, with its files':32} {1000 * (time.perf_counter() - began) / len(datas):.3f} ms")
         print("starts")
         for command in COMMANDS:

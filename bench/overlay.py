@@ -11,7 +11,7 @@ import numpy as np
 
 from radtune.data.phantom import encode
 from radtune.data.phantom_draw import draw, draw_patient
-from radtune.images import overlay, read
+from radtune.images import inpaint, overlay, read
 
 IMAGES, ROUNDS = 20, 9
 
@@ -41,7 +41,7 @@ def main() -> None:
         times["decode"].append(milliseconds(lambda raw=raw: cv2.imdecode(raw, cv2.IMREAD_COLOR)))
         times["find"].append(milliseconds(lambda pixels=pixels: overlay.find_box(pixels)))
         times["find in grey"].append(milliseconds(lambda grey=grey: overlay.find_box(grey)))
-        times["inpaint"].append(milliseconds(lambda pixels=pixels, box=box: overlay.inpaint(pixels, box)))
+        times["inpaint"].append(milliseconds(lambda pixels=pixels, box=box: inpaint.inpaint(pixels, box)))
     decode = np.median(times["decode"])
     for name, each in times.items():
         print(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from radtune.code import digest
+from radtune import code
 from radtune.config import resolve
 from radtune.files import UserError
 
@@ -28,6 +28,11 @@ with open("containers/images.yaml") as file:
 RESULTS = CONFIG["results"]
 
 
+def digest(module, without=""):
+    """The digest of a stage's code, taken only where a job of its rule is planned."""
+    return lambda wildcards: code.digest(module, without)
+
+
 def image_recipe(name):
     """The fields of an images recipe; a clip limit of 0 stands for no CLAHE."""
     recipe = dict(CONFIG["images"][name])
@@ -40,7 +45,12 @@ EXPERIMENTS = CONFIG["experiments"]
 TRAINED = [name for name, value in EXPERIMENTS.items() if value["training"] is not None]
 DATASETS = {value["dataset"]: value for value in EXPERIMENTS.values()}
 MODELS = {value["model_name"]: value for value in EXPERIMENTS.values()}
-RECIPES = {made_with["images"]: image_recipe(made_with["images"]) for made_with in DATASETS.values()}
+RECIPES = json.dumps(
+    {
+        "recipes": {value["images"]: image_recipe(value["images"]) for value in EXPERIMENTS.values()},
+        "code": code.digest("radtune.images.enhance"),
+    }
+)
 SHAREGPT = collect("<results>/sharegpt/{dataset}/dataset_info.json", dataset=DATASETS)
 ADAPTERS = collect("<results>/train/{experiment}/adapter", experiment=TRAINED)
 SCORED = [f"{name}/{split}" for name, value in EXPERIMENTS.items() for split in value["generation"]["splits"]]

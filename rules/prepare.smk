@@ -49,26 +49,13 @@ rule merge_index:
         " --images {output.images} --manifest {output.manifest} 2> {log}"
 
 
-rule write_recipes:
-    """The image recipes in use, for scan_shard to work ahead."""
-    output:
-        "<results>/data/recipes.json",
-    log:
-        "<logs>/write_recipes.log",
-    params:
-        recipes=json.dumps({"recipes": RECIPES, "code": digest("radtune.images.enhance")}),
-    shell:
-        "echo {params.recipes:q} > {output} 2> {log}"
-
-
 rule scan_shard:
     """Which images decode in full, their size and mode, the box burned into them; and, while their pixels are in
-    memory, the enhanced images for enhance_shard to take. Another recipe makes nothing here stale.
+    memory, the enhanced images for enhance_shard to take. Recipes are no parameter: another makes no scan stale.
     """
     input:
         shard="<results>/data/shards/{shard}.parquet",
         images="<results>/data/images.parquet",
-        recipes=ancient("<results>/data/recipes.json"),
     output:
         "<results>/data/scan/{shard}.parquet",
     log:
@@ -82,7 +69,7 @@ rule scan_shard:
         ahead=AHEAD,
     shell:
         "radtune scan --shard {input.shard} --images {input.images} --column {params.column:q}"
-        " --recipes {input.recipes} --ahead {params.ahead} --out {output} 2> {log}"
+        " --recipes {RECIPES:q} --ahead {params.ahead} --out {output} 2> {log}"
 
 
 rule split_samples:
@@ -133,7 +120,7 @@ rule enhance_shard:
     input:
         shard="<results>/data/shards/{shard}.parquet",
         images="<results>/data/images.parquet",
-        scan=ancient("<results>/data/scan/{shard}.parquet"),
+        scan="<results>/data/scan/{shard}.parquet",
     output:
         images=directory("<results>/images/{recipe}/{shard}"),
         geometry="<results>/images/{recipe}/geometry/{shard}.parquet",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.abc import MetaPathFinder
 
 from cyclopts import App, Parameter
 
@@ -48,7 +47,9 @@ for name, function in {
 SHORT = {"list-shards", "index", "merge-index", "scan", "split", "check", "enhance", "sharegpt", "preview"}
 
 
-class _WithoutPandas(MetaPathFinder):
+class _WithoutPandas:
+    """A finder for sys.meta_path; its base class would cost more to import than it says."""
+
     def find_spec(self, name: str, path: object, target: object = None) -> None:
         if name == "pandas":
             raise ModuleNotFoundError(name=name)

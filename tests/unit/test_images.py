@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import json
 from pathlib import Path
 
 import cv2
@@ -165,9 +164,8 @@ RECIPES = {
 
 
 def test_what_the_scan_made_ahead_is_what_enhance_makes(shard: tuple[Path, Path], tmp_path: Path) -> None:
-    (tmp_path / "recipes.json").write_text(json.dumps({"recipes": RECIPES, "code": "1"}))
     ahead = tmp_path / "ahead"
-    scan(*shard, tmp_path / "scan.parquet", recipes=tmp_path / "recipes.json", ahead=ahead)
+    scan(*shard, tmp_path / "scan.parquet", recipes={"recipes": RECIPES, "code": "1"}, ahead=ahead)
     for name, recipe in RECIPES.items():
         own, taken = tmp_path / f"own_{name}", tmp_path / f"taken_{name}"
         enhance(*shard, own, own.with_suffix(".parquet"), **recipe)
@@ -179,8 +177,7 @@ def test_what_the_scan_made_ahead_is_what_enhance_makes(shard: tuple[Path, Path]
 
 
 def test_what_was_made_ahead_with_another_recipe_is_left(shard: tuple[Path, Path], tmp_path: Path) -> None:
-    (tmp_path / "recipes.json").write_text(json.dumps({"recipes": RECIPES, "code": "1"}))
-    scan(*shard, tmp_path / "scan.parquet", recipes=tmp_path / "recipes.json", ahead=tmp_path / "ahead")
+    scan(*shard, tmp_path / "scan.parquet", recipes={"recipes": RECIPES, "code": "1"}, ahead=tmp_path / "ahead")
     here = tmp_path / "ahead" / "plain" / "s"
     enhance(*shard, tmp_path / "out", tmp_path / "g.parquet", **RECIPES["plain"] | {"size": 64}, ahead=here, code="1")
     assert Image.open(tmp_path / "out" / "a.png").size == (64, 64)

@@ -17,7 +17,7 @@ from scipy.ndimage import map_coordinates
 from scipy.stats import rankdata
 
 from radtune.data.phantom_draw import draw, draw_patient
-from radtune.images import overlay, read
+from radtune.images import inpaint, overlay, read
 from radtune.images.read import Pixels
 
 Box = tuple[int, int, int, int]
@@ -244,9 +244,9 @@ def test_only_the_band_changes_and_nothing_is_found_after(box: Box, width: int) 
     drawn = jpeg(burn(scene(), box, width=width))
     found = overlay.find_box(drawn)
     assert found is not None
-    mended = overlay.inpaint(drawn, found.box)
+    mended = inpaint.inpaint(drawn, found.box)
     assert overlay.find_box(mended) is None
-    mask = band(drawn.shape, (box[0], box[1], box[2], box[3]), width + 2 + overlay.MARGIN)  # wide enough for 5 px lines
+    mask = band(drawn.shape, (box[0], box[1], box[2], box[3]), width + 2 + inpaint.MARGIN)  # wide enough for 5 px lines
     assert (mended == drawn)[~mask].all()
     line_ = band(drawn.shape, box, 0)
     assert (mended != drawn)[line_].any()
@@ -261,8 +261,8 @@ def residue(real: Path | None) -> tuple[float, float, float]:
     sums = np.zeros((3, 2))
     for clean, box in slices(real, 24):
         drawn, never = jpeg(burn(clean, box)), jpeg(clean)
-        mended = overlay.inpaint(drawn, box)
-        mask = band(drawn.shape, box, overlay.MARGIN)
+        mended = inpaint.inpaint(drawn, box)
+        mask = band(drawn.shape, box, inpaint.MARGIN)
         for row, (picture, truth) in zip(
             sums,
             [
@@ -273,7 +273,7 @@ def residue(real: Path | None) -> tuple[float, float, float]:
             strict=True,
         ):
             apart = [
-                np.abs(truth - np.roll(truth.astype(float), overlay.MARGIN * 2 + 3, axis))[mask].mean()
+                np.abs(truth - np.roll(truth.astype(float), inpaint.MARGIN * 2 + 3, axis))[mask].mean()
                 for axis in (0, 1)
             ]
             row += np.abs(picture - truth.astype(float))[mask].mean(), np.mean(apart)
@@ -295,7 +295,7 @@ def detectable(real: Path | None, count: int) -> tuple[float, float]:
             x, y = int(rng.integers(60, 440 - w)), int(rng.integers(60, 440 - h))
             if max(abs(x - box[0]), abs(y - box[1])) > 16:
                 places.append((x, y, x + w, y + h))
-        for name, picture in (("mended", overlay.inpaint(drawn, box)), ("left in", drawn)):
+        for name, picture in (("mended", inpaint.inpaint(drawn, box)), ("left in", drawn)):
             seen = cv2.resize(CLAHE.apply(grey(picture)), (448, 448), interpolation=cv2.INTER_CUBIC).astype(float)
             features[name] += [describe(seen, place, 448 / 512) for place in places]
         labels += [1, 0, 0, 0]

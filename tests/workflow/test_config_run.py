@@ -50,6 +50,33 @@ def test_changed_enhancement_reruns_what_it_touches(run: Run, tmp_path: Path) ->
     planned = run(*files, "mine.yaml", "--dry-run", "--", "prepare").stdout
     rules = {line.split()[1].rstrip(":") for line in planned.splitlines() if line.startswith(("rule ", "localrule "))}
     assert rules == {"enhance_shard", "write_sharegpt", "prepare"}
+    done = run(*files, "mine.yaml", "--", "prepare")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "rule scan_shard" not in done.stdout
+    assert "Nothing to be done" in run(*files, "mine.yaml", "--", "prepare").stdout
+
+
+def contents(results: Path) -> dict[str, bytes]:
+    """Every file that a run wrote, but for its logs and times."""
+    files = [path for path in results.rglob("*") if path.is_file()]
+    names = {path: str(path.relative_to(results)) for path in files}
+    return {name: path.read_bytes() for path, name in names.items() if name.split("/")[0] not in ("logs", "benchmarks")}
+
+
+def test_one_core_and_two_write_the_same_bytes(run: Run, tmp_path: Path) -> None:
+    found = []
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.yaml").write_text(f"results: results/{name}")
+        files = ("--configfile", "config/demo.yaml", "small.yaml", f"{name}.yaml")
+        done = run(*files, *(["--cores", "1"] if name == "one" else []), "--", "prepare")
+        assert done.returncode == 0, done.stdout[-4000:]
+        found.append(contents(tmp_path / "results" / name))
+    for path in ("data/shards.json", "data/manifest.json"):  # these hold the shards' own place
+        one, two = (files.pop(path) for files in found)
+        assert one.replace(b"results/one", b"results/two") == two
+    assert found[0].keys() == found[1].keys()
+    assert [name for name in found[0] if found[0][name] != found[1][name]] == []
+    assert len([name for name in found[0] if name.endswith(".jpg")]) == 24
 
 
 def test_lost_rows_beyond_the_limit_stop_the_run_with_one_sentence(run: Run, tmp_path: Path) -> None:

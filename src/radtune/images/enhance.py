@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from radtune.digest import digest
 from radtune.files import replacing
 from radtune.images import overlay, read
+from radtune.images.inpaint import inpaint
 from radtune.images.read import Pixels
 from radtune.reasons import Unusable
 from radtune.shards import owned_images, owned_rows
@@ -74,7 +75,7 @@ def render(pixels: Pixels, grey: Pixels, found: overlay.Found | None, recipe: Re
     recipe may ask to take out.
     """
     if found and recipe.burned_in_box == "inpaint":
-        grey = read.to_grey(overlay.inpaint(pixels, found.box))
+        grey = read.to_grey(inpaint(pixels, found.box))
     if recipe.clip_limit:
         clahe = cv2.createCLAHE(recipe.clip_limit, (recipe.tile_grid, recipe.tile_grid))
         grey = np.asarray(clahe.apply(grey), np.uint8)

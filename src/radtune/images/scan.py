@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from radtune.files import read_json, replacing
+from radtune.files import replacing
+from radtune.flags import Json
 from radtune.images import overlay, read
 from radtune.images.enhance import Add, Recipe, key, writing
 from radtune.images.overlay import Found
@@ -48,11 +49,11 @@ def scan(
     images: Path,
     out: Path,
     column: str = "image",
-    recipes: Path | None = None,
+    recipes: Json | None = None,
     ahead: Path | None = None,
 ) -> None:
-    """Write `out`, and for each recipe of the JSON file `recipes`, {recipes: {name: recipe}, code: the digest of
-    enhance's code}, ahead/{name}/{shard}/ and its geometry.
+    """Write `out`, and for each of `recipes`, {recipes: {name: recipe}, code: the digest of enhance's code},
+    ahead/{name}/{shard}/ and its geometry.
     """
     read.set_up_process()
     owned = owned_rows(shard, images)
@@ -60,11 +61,10 @@ def scan(
     with ExitStack() as stack:
         adds: list[Add] = []
         if recipes and ahead:
-            asked = read_json(recipes)
-            for name, values in asked["recipes"].items():
+            for name, values in recipes["recipes"].items():
                 recipe, folder = Recipe(**values), ahead / name / shard.stem
                 table = folder.with_name(f"{shard.stem}.parquet")
-                adds.append(stack.enter_context(writing(folder, table, recipe, key(recipe, asked["code"], owned))))
+                adds.append(stack.enter_context(writing(folder, table, recipe, key(recipe, recipes["code"], owned))))
         for sha256, data in owned_images(shard, owned, column):
             row: dict[str, Any] = {"image_sha256": sha256}
             try:
