@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radtune.data.answers import _HIDDEN, FORMS, TAGS, Parts, parse, render, settled, tag_of
+from radtune.data.answers import _HIDDEN, FORMS, NUMBERS, TAGS, Parts, parse, render, settled, tag_of
 from radtune.data.boxes import Letterbox
 from radtune.reasons import Reason, Unusable
 
@@ -52,8 +52,10 @@ def test_the_question_picks_its_own_part_of_a_shared_text() -> None:
 
 @pytest.mark.parametrize("text", [str(RECORD), json.dumps(RECORD)])
 def test_a_record_in_both_forms(text: str) -> None:
-    assert json.loads(answer("JSON_RECORD", "<JSON_RECORD>" + text)) == RECORD
-    assert answer("JSON_RECORD", "<JSON_RECORD>" + text, record="reference") == (
+    assert json.loads(answer("JSON_RECORD", "<JSON_RECORD>" + text, box="source")) == RECORD
+    # numbers that nothing places name no place in the letterboxed picture
+    assert json.loads(answer("JSON_RECORD", "<JSON_RECORD>" + text)) == RECORD | {"bloc": None}
+    assert answer("JSON_RECORD", "<JSON_RECORD>" + text, record="reference", box="source") == (
         "caption:c。region of interest:r。observation:o。notes:n。bloc:[1, 2, 3, 4]。"
     )
 
@@ -222,7 +224,7 @@ def test_forms_of_bloc_are_named_and_kept(bloc: str, form: str) -> None:
     rendered = json.loads(render("JSON_RECORD", parts, record="json", box="qwen3vl", letterbox=SQUARE))
     assert list(rendered) == list(RECORD)
     if "bloc_loc" not in parts:
-        assert rendered["bloc"] == parts["bloc"]  # numbers in an unknown frame are not made coordinates
+        assert rendered["bloc"] == (None if form in NUMBERS else parts["bloc"])  # no frame, no coordinates
 
 
 def test_a_bloc_in_tokens_moves_with_the_letterbox() -> None:
@@ -347,13 +349,13 @@ def test_any_text_is_parsed_or_has_a_reason(tag: str, text: str, tagged: bool, b
 PLAIN = st.text(st.characters(exclude_categories=["Cc", "Cs", "Cf", "Cn", "Zl", "Zp"]), min_size=1, max_size=80).filter(
     lambda text: text.strip() and not SPECIAL.search(text) and not re.search(r"<\|[\w.-]+\|>|</?tools?>", text)
 )
-NUMBERS = st.one_of(st.integers(-999, 2000), st.floats(0, 1000, allow_nan=False))
+NUMBER = st.one_of(st.integers(-999, 2000), st.floats(0, 1000, allow_nan=False))
 BLOC = st.one_of(
     st.none(),
     PLAIN,
-    NUMBERS,
-    st.lists(NUMBERS, max_size=5),
-    st.dictionaries(st.sampled_from(["x1", "y1", "x2", "y2", "label", "bbox_2d"]), NUMBERS),
+    NUMBER,
+    st.lists(NUMBER, max_size=5),
+    st.dictionaries(st.sampled_from(["x1", "y1", "x2", "y2", "label", "bbox_2d"]), NUMBER),
     st.lists(st.integers(0, 999), min_size=4, max_size=4).map(lambda v: "a" + "".join(f"<loc_{q}>" for q in v)),
 )
 

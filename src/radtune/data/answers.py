@@ -29,6 +29,7 @@ TAGS = (
     "REGION_LOC_DESCRIPTION",
 )
 FORMS = ("loc_tokens", "list", "mapping", "several", "words", "null", "other")  # of coordinates, as they come
+NUMBERS = ("loc_tokens", "list", "mapping", "several")  # of them, those that hold coordinates
 REGION_LABELS = {"features": "Region features: ", "observation": "Clinical observation: "}
 
 _TAG = re.compile(r"<(" + "|".join(TAGS) + r")>")
@@ -256,8 +257,9 @@ def render(tag: str, parts: Parts, *, record: str, box: str, letterbox: Letterbo
     """The answer in the form that the config asks for.
 
     `record`: json (one object with fixed keys) or reference (one line of `key:value。`). `box`: see boxes.grounding;
-    coordinates are moved with the letterbox, since the model sees that picture and no other. A bloc that is not placed
-    stays as it came; a DETECT_REGION_LOC that is not placed raises BOX_UNSETTLED.
+    coordinates are moved with the letterbox, since the model sees that picture and no other. Numbers of a bloc that are
+    not placed become null, for they name no place in that picture, but stay with `box` source; words stay as they came.
+    A DETECT_REGION_LOC that is not placed raises BOX_UNSETTLED.
     """
     if tag == "REGION_OF_INTEREST":
         if len(parts) == 1:
@@ -266,6 +268,8 @@ def render(tag: str, parts: Parts, *, record: str, box: str, letterbox: Letterbo
     if tag == "JSON_RECORD":
         placed = _box(parts, "bloc_", letterbox)
         bloc = boxes.grounding(placed, parts.get("bloc_label", ""), box, letterbox) if placed else parts.get("bloc")
+        if not placed and box != "source" and parts.get("bloc_form") in NUMBERS:
+            bloc = None
         values = {key: parts[key] for key in RECORD_KEYS[:4]} | {"bloc": bloc}
         if record == "json":
             return json.dumps(values, ensure_ascii=False)
