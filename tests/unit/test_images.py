@@ -63,10 +63,21 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
     assert len(np.unique(grey)) == 256
 
 
+def claiming(size: tuple[int, int]) -> bytes:
+    """A JPEG whose header claims another size."""
+    data = bytearray(encode(textured(), "JPEG"))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = size[1].to_bytes(2) + size[0].to_bytes(2)
+    return bytes(data)
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
         (b"", Reason.IMAGE_MISSING),
+        (claiming((65500, 65500)), Reason.IMAGE_TOO_LARGE),
+        (claiming((300, 8)), Reason.IMAGE_TOO_SMALL),
+        (encode(textured(), "JPEG")[:20], Reason.IMAGE_UNREADABLE),
         (b"GIF89a but no", Reason.IMAGE_UNREADABLE),
         (encode(textured(), "JPEG")[:2000], Reason.IMAGE_UNREADABLE),
         (encode(Image.new("L", (1, 1))), Reason.IMAGE_TOO_SMALL),
