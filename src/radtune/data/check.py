@@ -37,7 +37,7 @@ def check(
     disagreements: Path,
 ) -> None:
     """Write checks.json to `out`, and disagreements.jsonl."""
-    rows = read_index(index)
+    rows = read_index(index, ("raw", "parts"))
     look = read_scan(scan, rows["image_sha256"])
     kept = pq.read_table(samples, columns=["status", "split", "group"])
     counts = _compare(rows, look, pc.equal(kept["status"], "kept").to_pylist(), disagreements)

@@ -51,10 +51,11 @@ def write_sharegpt(
     wordings = read_prompts(prompts)
     places: dict[str, tuple[str, Letterbox]] = {}
     for path in sorted(geometry):
-        names = ["image_sha256", "file", *Letterbox._fields]
-        for sha256, file, *numbers in zip(*(pq.read_table(path)[name].to_pylist() for name in names), strict=True):
+        table = pq.read_table(path, columns=["image_sha256", "file", *Letterbox._fields])
+        for sha256, file, *numbers in zip(*(column.to_pylist() for column in table.columns), strict=True):
             places[sha256] = (f"{media}/{path.stem}/{file}", Letterbox(*numbers))
     lines: dict[str, list[str]] = {split: [] for split in SPLITS}
+    encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make one an entry
     names = ["sample", "tag", "group", "split", "image_sha256", "parts"]
     kept = pq.read_table(samples, columns=names, filters=[("status", "=", "kept")])
     for id, tag, group, split, sha256, parts in zip(*(kept[name].to_pylist() for name in names), strict=True):
@@ -66,7 +67,7 @@ def write_sharegpt(
         prompt = choices[choice % len(choices)]
         messages = [{"role": "user", "content": f"<image>{prompt}"}, {"role": "assistant", "content": answer}]
         entry = {"id": id, "tag": tag, "group": group, "messages": messages, "images": [file]}
-        lines[split].append(json.dumps(entry, ensure_ascii=False))
+        lines[split].append(encode(entry))
     with replacing(out) as folder:
         folder.mkdir()
         for split in SPLITS:  # one entry a line: quick to write, to read in part, and to compare

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def split(
 ) -> None:
     """Write samples.parquet, quarantine.jsonl (the rows not used) and leakage.json (what splits share)."""
     index = sorted(index)
-    rows = read_index(index)
+    rows = read_index(index, ("raw", "stated"))
     look = read_scan(scan, rows["image_sha256"])
     columns: Columns = {name: rows[name].to_pylist() for name in ("id", "tag", "image_sha256", "parts", "form")}
     columns |= {name: look[name].to_pylist() for name in ("box", "box_confidence", "width", "height")}
@@ -105,12 +105,12 @@ def split(
         pq.write_table(table.select(SCHEMA.names).cast(SCHEMA), temporary, compression="zstd")
 
 
-def read_index(index: list[Path]) -> pa.Table:
-    """The index's rows, less their raw text, with their shard and official split."""
+def read_index(index: list[Path], without: Collection[str]) -> pa.Table:
+    """The index's rows, less the columns `without`, with their shard and official split."""
     tables = []
     for path in sorted(index):
         with pq.ParquetFile(path) as file:
-            table = file.read([name for name in file.schema_arrow.names if name != "raw"])
+            table = file.read([name for name in file.schema_arrow.names if name not in without])
             official = file.metadata.metadata[b"split"].decode()
         for name, value in (("shard", path.stem), ("split_official", official)):
             table = table.append_column(name, pa.repeat(pa.scalar(value), len(table)))
