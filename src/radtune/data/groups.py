@@ -69,13 +69,20 @@ def group_rows(*keys: pa.Array, near: Near | None = None, largest: float = 1) ->
         lefts.append(rows)
         rights.append(size + codes[rows])
         size += len(uniques[-1])
+    first = size - len(uniques[-1])
+    if near is not None:
+        sure = near.distance <= SURE
+        lefts.append(first + near.left[sure])
+        rights.append(first + near.right[sure])
     left, right = np.concatenate(lefts), np.concatenate(rights)
     graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(size, size))
     labels = connected_components(graph, directed=False)[1]
     if near is not None:
-        first = size - len(uniques[-1])
-        pairs = zip(labels[first + near.left].tolist(), labels[first + near.right].tolist(), near.distance, strict=True)
-        labels = _join(np.bincount(labels[:n], minlength=labels.max(initial=0) + 1), pairs, largest * n)[labels]
+        pairs = np.sort([labels[first + side[~sure]] for side in (near.left, near.right)], axis=0).astype(np.int64)
+        _, nearest = np.unique(pairs[0] * size + pairs[1], return_index=True)  # of two groups, their nearest pair
+        pairs = pairs[:, np.sort(nearest)]
+        sizes = np.bincount(labels[:n], minlength=labels.max(initial=0) + 1)
+        labels = _join(sizes, pairs.T.tolist(), largest * n)[labels]
     names = uniques[0]
     rank = np.empty(len(names), np.int64)
     rank[pc.sort_indices(names).to_numpy()] = np.arange(len(names))
@@ -84,8 +91,8 @@ def group_rows(*keys: pa.Array, near: Near | None = None, largest: float = 1) ->
     return pc.utf8_slice_codeunits(names.take(pc.sort_indices(names)).take(pa.array(smallest[labels[:n]])), 0, 16)
 
 
-def _join(sizes: Codes, pairs: Iterable[tuple[int, int, int]], most: float) -> Codes:
-    """Single linkage, nearest pairs first, with a limit: the group of each of the groups whose `sizes` are given."""
+def _join(sizes: Codes, pairs: Iterable[Sequence[int]], most: float) -> Codes:
+    """Single linkage in the order of `pairs`, with a limit: the group of each of the groups whose `sizes` are given."""
     rows, parent = sizes.tolist(), list(range(len(sizes)))
 
     def root(i: int) -> int:
@@ -94,9 +101,9 @@ def _join(sizes: Codes, pairs: Iterable[tuple[int, int, int]], most: float) -> C
             i = parent[i]
         return i
 
-    for left, right, distance in pairs:
+    for left, right in pairs:
         a, b = root(left), root(right)
-        if a != b and (distance <= SURE or rows[a] + rows[b] <= most):
+        if a != b and rows[a] + rows[b] <= most:
             parent[b] = a
             rows[a] += rows[b]
     return np.array([root(i) for i in range(len(parent))])
