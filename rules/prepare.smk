@@ -51,7 +51,7 @@ rule merge_index:
 
 rule scan_shard:
     """Which images decode in full, their size and mode, the box burned into them; and, while their pixels are in
-    memory, the enhanced images for enhance_shard to take. Recipes are no parameter: another makes no scan stale.
+    memory, the enhanced images for enhance_shard to take. Recipes stand under resources, which make nothing stale.
     """
     input:
         shard="<results>/data/shards/{shard}.parquet",
@@ -63,13 +63,15 @@ rule scan_shard:
     benchmark:
         "<benchmarks>/scan_shard/{shard}.jsonl"
     priority: 2  # the longest jobs: what else there is to do fits beside the last ones
+    resources:
+        recipes=RECIPES,
     params:
         code=digest("radtune.images.scan", without="radtune.images.enhance"),
         column=lookup(dpath="dataset/columns/image", within=CONFIG),
         ahead=AHEAD,
     shell:
         "radtune scan --shard {input.shard} --images {input.images} --column {params.column:q}"
-        " --recipes {RECIPES:q} --ahead {params.ahead} --out {output} 2> {log}"
+        " --recipes {resources.recipes:q} --ahead {params.ahead} --out {output} 2> {log}"
 
 
 rule split_samples:
