@@ -34,9 +34,17 @@ lint: setup
 bench: setup  ## each measurement is a command; see bench/README.md
 	@for b in $(filter-out bench/reference_recipe.py,$(wildcard bench/*.py)); do echo $$b; python $$b; done
 
-lock: setup  ## resolve envs/*.in again, hash-pinned, naming no host
-	@for e in envs/*.in; do \
-		uv pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11 $$e -o $${e%.in}.lock.txt; done
+LOCK = uv pip compile --quiet --no-header --generate-hashes --no-emit-index-url --python-version 3.11
+OTHERS = $(LOCK) --constraint envs/dev.lock.txt
+PINNED = sed -nE 's/^([a-z0-9._-]+)==.*/--no-emit-package=\1/p' envs/dev.lock.txt
+TORCH = =(torch|torchvision|torchaudio|triton|nvidia-.*)$$
+
+lock: setup  ## resolve envs/*.in again, hash-pinned, naming no host; every lock takes its versions from dev.lock.txt
+	$(LOCK) envs/dev.in -o envs/dev.lock.txt
+	for e in workflow prepare evaluate slurm kubernetes; do $(OTHERS) envs/$$e.in -o envs/$$e.lock.txt; done
+	@# torch and its CUDA differ from image to image, so they have a lock of their own and train.lock.txt lacks them
+	$(OTHERS) envs/train.in $$($(PINNED) | grep -E '$(TORCH)') -o envs/train.lock.txt
+	$(OTHERS) envs/torch.in $$($(PINNED) | grep -vE '$(TORCH)') -o envs/torch.lock.txt
 
 clean:  ## outputs of the demo; .venv and other results stay
 	rm -rf results/demo .snakemake .pytest_cache .mypy_cache .ruff_cache
