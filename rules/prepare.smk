@@ -11,7 +11,9 @@ container: IMAGES["prepare"]
 rule index_shard:
     """Each row's id, tag, image digest and parsed answer, or the reason why it cannot be used."""
     input:
-        "<results>/data/shards/{shard}.parquet",
+        shard="<results>/data/shards/{shard}.parquet",
+        # what params.split reads: a job that starts by itself, on a cluster, finds it through an input alone
+        listing=ancient("<results>/data/shards.json"),
     output:
         "<results>/data/index/{shard}.parquet",
     log:
@@ -24,7 +26,7 @@ rule index_shard:
         columns=json.dumps(lookup(dpath="dataset/columns", within=CONFIG)),
     shell:
         "radtune index"
-        " --shard {input}"
+        " --shard {input.shard}"
         " --split {params.split}"
         " --columns {params.columns:q}"
         " --out {output} 2> {log}"
