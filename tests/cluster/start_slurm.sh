@@ -9,7 +9,7 @@ if [ -e /etc/slurm/slurm.conf ]; then
   echo "start_slurm.sh: /etc/slurm/slurm.conf is there: a SLURM is set up here, or stop_slurm.sh was not run" >&2
   exit 1
 fi
-if ! command -v slurmctld slurmd munged sbatch >/dev/null; then
+if ! type slurmctld slurmd munged sbatch >/dev/null 2>&1; then
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null
 fi

@@ -11,6 +11,9 @@ done
 for daemon in slurmd slurmctld munged; do
   pid=$(cat "$D/run/$daemon.pid" 2>/dev/null) || continue
   kill "$pid" 2>/dev/null || continue
-  for _ in $(seq 40); do [ -d "/proc/$pid" ] && sleep 0.25 || break; done
+  for _ in $(seq 40); do
+    [ -d "/proc/$pid" ] || break
+    sleep 0.25
+  done
 done
 rm /etc/slurm/slurm.conf

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections import defaultdict
+from itertools import combinations
 from pathlib import Path
 
 
@@ -21,7 +22,7 @@ def jobs() -> dict[str, dict[str, str]]:
     return found
 
 
-def wait_for_job(task: str, folder: Path, snakemake: subprocess.Popen[str]) -> str:
+def wait_for_job(task: str, folder: Path, snakemake: subprocess.Popen[bytes]) -> str:
     """The number of a job of `task` in `folder`, once radtune runs in it (not only Snakemake around it)."""
     while snakemake.poll() is None:
         for number, job in jobs().items():
@@ -61,7 +62,7 @@ class Watch(threading.Thread):
     def __init__(self, folder: Path) -> None:
         super().__init__(daemon=True)
         self.folder = folder  # of SLURM's logs
-        self.together: set[tuple[str, str]] = set()  # jobs of which processes lived at the same moment
+        self.together: set[frozenset[str]] = set()  # jobs of which processes lived at the same moment
         self.seen: dict[str, list[float]] = {}  # first and last moment of each job
         self.gpus: dict[str, set[str]] = defaultdict(set)  # CUDA_VISIBLE_DEVICES of each job's radtune
         self.over = threading.Event()
@@ -69,8 +70,8 @@ class Watch(threading.Thread):
     def run(self) -> None:
         while not self.over.wait(0.1):
             found = _processes()
-            alive = sorted({number for number, _, _ in found})
-            self.together |= {(a, b) for a in alive for b in alive if a < b}
+            alive = {number for number, _, _ in found}
+            self.together |= {frozenset(pair) for pair in combinations(alive, 2)}
             for number in alive:
                 self.seen.setdefault(number, [time.time()] * 2)[1] = time.time()
             for number, environment, words in found:

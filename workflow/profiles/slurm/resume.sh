@@ -4,12 +4,13 @@
 #   workflow/profiles/slurm/resume.sh ARGUMENTS     # those of the earlier snakemake, from the same folder
 set -euo pipefail
 here=$(pwd -P)
+type squeue scancel snakemake >/dev/null # else nothing is cancelled
 
 # An earlier Snakemake that still lives would submit the cancelled jobs again. (Only this machine's can be seen.)
 for process in /proc/[0-9]*; do
   [ "$(readlink "$process/cwd" 2>/dev/null)" = "$here" ] || continue
   grep -qzE '(^|/)snakemake$' "$process/cmdline" 2>/dev/null || continue
-  grep -qz '^SLURM_JOB_ID=' "$process/environ" 2>/dev/null && continue # a job's own, if it runs on this machine
+  grep -qzxe --target-jobs "$process/cmdline" 2>/dev/null && continue # a job's own, where jobs run on this machine
   echo "resume.sh: Snakemake still runs in $here as process ${process#/proc/}; end it first (Ctrl-C)" >&2
   exit 1
 done
