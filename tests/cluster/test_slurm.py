@@ -1,5 +1,5 @@
 """The demo's prepare and evaluate through a real SLURM of this machine: GPU jobs in turn, a job that is cancelled, one
-that runs out of memory, a Snakemake that is killed. Needs root on Debian (see start_slurm.sh); takes four minutes.
+that runs out of memory, a Snakemake that is killed. Needs root on Debian (see start_slurm.sh); takes five minutes.
 """
 
 from __future__ import annotations
@@ -48,15 +48,16 @@ def watch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
     if os.geteuid() != 0:
         pytest.skip("slurmd and munged start jobs for others, which takes root")
     folder = tmp_path_factory.mktemp("slurm")
-    done = subprocess.run([HERE / "start_slurm.sh", folder], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    watch = Watch(folder)
-    watch.start()
-    yield watch
-    watch.over.set()
-    for process in STARTED:
-        process.kill()  # what a failed test left behind
-    subprocess.run([HERE / "stop_slurm.sh", folder], check=True)
+    try:
+        subprocess.run([HERE / "start_slurm.sh", folder], check=True)
+        watch = Watch(folder)
+        watch.start()
+        yield watch
+        watch.over.set()
+    finally:
+        for process in STARTED:
+            process.kill()  # what a failed test left behind
+        subprocess.run([HERE / "stop_slurm.sh", folder], check=False)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,7 @@ def place(folder: Path, template: Path, **changes: Any) -> Path:
     """Fill `folder`; its profile is the delivered one but for the waiting and for `changes` of rules' resources."""
     shutil.copytree(template, folder, symlinks=True, dirs_exist_ok=True)
     profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text())
+    # most jobs here take less than these seconds; where one takes longer, it is asked for 21 seconds later
     profile |= {"slurm-init-seconds-before-status-checks": 11, "latency-wait": 5}
     profile["set-resources"] |= changes
     files.write_text(folder / "profile/config.yaml", yaml.safe_dump(profile))
@@ -114,7 +116,7 @@ def undisturbed(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="module")
-def disturbed(template: Path, watch: Watch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def disturbed(watch: Watch, template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run through SLURM, where one job is cancelled and one asks for too little memory at first."""
     too_little = "300 if attempt == 1 and wildcards.experiment == 'base' else 4000"
     gpu = {"slurm_partition": "gpu", "mem_mb": too_little}
