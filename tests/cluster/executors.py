@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def environment(name: str) -> Path:
-    """The folder .venv-NAME with what envs/NAME.lock.txt holds, made at first use and again where the lock has changed."""
+    """The folder .venv-NAME with what envs/NAME.lock.txt holds, made at first use and when the lock changes."""
     folder, lock = ROOT / f".venv-{name}", ROOT / "envs" / f"{name}.lock.txt"
     done = folder / ".done"
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()

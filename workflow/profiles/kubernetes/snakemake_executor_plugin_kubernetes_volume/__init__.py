@@ -50,8 +50,8 @@ class Executor(original.Executor):
         scheme, separator, reference = (job.container_img_url or "").partition("://")
         if not separator:
             raise WorkflowError(
-                f"containers/images.yaml: rule {job.rule.name} has {scheme or 'no image'}, which a cluster cannot pull; "
-                "put docker://REGISTRY/NAME@sha256:DIGEST there."
+                f"containers/images.yaml: rule {job.rule.name} has {scheme or 'no image'}, which a cluster cannot pull. "
+                "Put docker://REGISTRY/NAME@sha256:DIGEST there."
             )
         self.container_image = reference
         super().run_job(job)
