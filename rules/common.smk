@@ -1,11 +1,13 @@
 """What the rules share: the resolved config, and the files that belong to a shard, a recipe, a dataset, an experiment."""
 
 import json
+import os
 import shlex
 from functools import cache
 from pathlib import Path
 
 import yaml
+from snakemake.settings.types import DeploymentMethod
 
 from radtune import code
 from radtune.config import resolve
@@ -23,9 +25,25 @@ DATA_FILES = {
     "checks": "checks.json",
     "disagreements": "disagreements.jsonl",
 }
-with open("containers/images.yaml") as file:
-    IMAGES = yaml.safe_load(file)
 RESULTS = CONFIG["results"]
+CONTAINED = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
+
+
+def images():
+    """The image of each group of rules: published, or, which goes first, built on this machine."""
+    paths = [Path("containers/images.yaml"), Path("containers/build/images.yaml")]
+    return {name: image for path in paths if path.exists() for name, image in yaml.safe_load(path.read_text()).items()}
+
+
+IMAGES = images()
+
+
+onstart:
+    missing = [name for name, image in IMAGES.items() if CONTAINED and not image]
+    if missing:  # else Snakemake would run these rules outside a container, and not say so
+        raise SystemExit(
+            f"radtune: no image {missing[0]} is published; build it: containers/build.sh {missing[0]}."
+        )
 
 
 def digest(module, without=""):
@@ -80,6 +98,19 @@ def source_files():
     if CONFIG["dataset"]["source"] == "local":
         return sorted(str(path) for path in Path(LOCAL).rglob("*.parquet"))
     return [LOCAL] if LOCAL else []
+
+
+def outside_folders():
+    """Where the files really lie that a container would not see, as it has the working directory and /tmp alone."""
+    models = [value["model"]["path"] for value in EXPERIMENTS.values() if value["model"]["path"]]
+    files = [*source_files(), *(str(file) for model in models for file in Path(model).glob("*"))]
+    folders = {LOCAL, RESULTS, *models, *(os.path.dirname(os.path.realpath(file)) for file in files)} - {None}
+    return sorted(os.path.abspath(folder) for folder in folders if os.path.isdir(folder))
+
+
+if CONTAINED:
+    os.makedirs(RESULTS, exist_ok=True)
+    os.environ["APPTAINER_BIND"] = ",".join(filter(None, [os.environ.get("APPTAINER_BIND"), *outside_folders()]))
 
 
 def flags(values):

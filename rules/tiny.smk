@@ -15,6 +15,8 @@ rule draw_practice:
         "<logs>/draw_practice/{tiny}.log",
     benchmark:
         "<benchmarks>/draw_practice/{tiny}.jsonl"
+    container:
+        IMAGES["prepare"]
     params:
         code=digest("radtune.data.phantom"),
         images=lookup(dpath="{tiny}/model/tiny/images", within=MODELS),
@@ -34,6 +36,8 @@ rule enhance_practice:
         "<logs>/enhance_practice/{tiny}.log",
     benchmark:
         "<benchmarks>/enhance_practice/{tiny}.jsonl"
+    container:
+        IMAGES["prepare"]
     params:
         code=digest("radtune.images.enhance"),
         flags=practice_flags,

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Build the images where no registry can be reached: tests/cluster/build_images.sh [NAME ...] (as root, Debian 12)
+#
+# The real Dockerfiles and containers/build.sh, over a base made by debootstrap in place of nvidia/cuda, with Debian's
+# Python 3.11 and the ordinary torch wheel. Images stay in containers/build, the builder's store in .images.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+store=$PWD/.images
+mkdir -p "$store"
+if ! command -v debootstrap buildah >/dev/null; then
+    apt-get -qq update
+    apt-get -qq install --yes --no-install-recommends debootstrap buildah gettext-base >/dev/null
+fi
+containers/install_apptainer.sh
+export BUILDAH="buildah --root $store/root --runroot $store/run --storage-driver overlay"
+export BUDFLAGS="--isolation chroot --pull-never" BASE_IMAGE=localhost/radtune/base PYTHON=3.11 TORCH=torch
+if ! $BUILDAH inspect --type image $BASE_IMAGE >/dev/null 2>&1; then
+    rm -rf "$store/base"
+    debootstrap --variant=minbase --include=ca-certificates,python3,python3-pip bookworm "$store/base" >/dev/null
+    # packages come by the same way as on this machine
+    cp /etc/ssl/certs/ca-certificates.crt "$store/base/etc/ssl/certs/"
+    [ ! -e /etc/pip.conf ] || cp /etc/pip.conf "$store/base/etc/"
+    container=$($BUILDAH from scratch)
+    tar --create --directory "$store/base" --exclude './dev/*' . > "$store/base.tar"
+    $BUILDAH add "$container" "$store/base.tar" / >/dev/null
+    $BUILDAH config --cmd /bin/bash --env SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt "$container"
+    $BUILDAH commit --quiet "$container" $BASE_IMAGE >/dev/null
+    $BUILDAH rm "$container" >/dev/null
+    rm -rf "$store/base" "$store/base.tar"
+fi
+containers/build.sh "$@"
