@@ -41,7 +41,7 @@ TORCH = =(torch|torchvision|torchaudio|triton|nvidia-.*)$$
 
 lock: setup  ## resolve envs/*.in again, hash-pinned, naming no host; every lock takes its versions from dev.lock.txt
 	$(LOCK) envs/dev.in -o envs/dev.lock.txt
-	for e in workflow prepare evaluate slurm kubernetes; do $(OTHERS) envs/$$e.in -o envs/$$e.lock.txt; done
+	for e in workflow prepare evaluate slurm kubernetes schemas; do $(OTHERS) envs/$$e.in -o envs/$$e.lock.txt; done
 	@# botocore wants an older python-dateutil than the rest has
 	$(LOCK) --constraint envs/workflow.lock.txt envs/aws.in -o envs/aws.lock.txt
 	@# torch and its CUDA differ from image to image, so they have a lock of their own and train.lock.txt lacks them

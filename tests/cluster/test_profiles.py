@@ -34,8 +34,6 @@ JOBS = {
 }
 GPU_RULES = {"teach_tiny", "train_tiny", "train_adapter", "predict_split"}
 GPU = {"gpu": "1", "gpu_manufacturer": "nvidia", "scale": "0"}
-TRAIN = {*GPU_RULES, "draw_practice", "enhance_practice", "build_tiny"}
-EVALUATE = {"evaluate_split", "write_config", "write_report"}
 # What a profile adds to the rules' own: (for rules that ask for nothing, for single rules).
 NOTHING: dict[str, dict[str, str]] = {}
 ADDED: dict[str, tuple[dict[str, str], dict[str, dict[str, str]]]] = {
@@ -45,11 +43,7 @@ ADDED: dict[str, tuple[dict[str, str], dict[str, dict[str, str]]]] = {
         {rule: {"slurm_partition": "gpu"} for rule in GPU_RULES},
     ),
     "kubernetes": ({"mem_mb": "2000", "disk_mb": "10000"}, NOTHING),
-    "aws": (
-        {"mem_mb": "2000"},
-        {rule: {"aws_batch_job_definition": "radtune-train"} for rule in TRAIN}
-        | {rule: {"aws_batch_job_definition": "radtune-evaluate"} for rule in EVALUATE},
-    ),
+    "aws": ({"mem_mb": "2000"}, NOTHING),
 }
 
 

@@ -11,6 +11,8 @@ with a shared file system. This plugin says so to Snakemake, and changes four th
   answers with an error that ends the whole run instead of the job.
 """
 
+import os
+import shlex
 from dataclasses import replace
 
 import snakemake_executor_plugin_kubernetes as original
@@ -46,12 +48,16 @@ class Executor(original.Executor):
         self.batchapi.create_namespaced_job = create_with_memory
         self.kubeapi.read_namespaced_pod_log = lambda previous, **arguments: read_log(**arguments)
 
+    def get_job_exec_prefix(self, job):
+        return f"cd {shlex.quote(os.getcwd())}"  # on a shared file system Snakemake takes it that jobs start there
+
     def run_job(self, job):
-        scheme, separator, reference = (job.container_img_url or "").partition("://")
+        image = job.container_img_url or "no image"
+        _, separator, reference = image.partition("://")
         if not separator:
             raise WorkflowError(
-                f"containers/images.yaml: rule {job.rule.name} has {scheme or 'no image'}, which a cluster cannot pull. "
-                "Put docker://REGISTRY/NAME@sha256:DIGEST there."
+                f"containers/images.yaml: rule {job.rule.name} has {image}, which a cluster cannot pull; "
+                "put docker://REGISTRY/NAME@sha256:DIGEST there."
             )
         self.container_image = reference
         super().run_job(job)
