@@ -1,4 +1,4 @@
-# make demo | test | lint | bench: each sets up .venv by itself, once.
+# make demo | test | test-places | lint | bench: each sets up .venv by itself, once.
 SHELL := /bin/bash
 PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -7,7 +7,7 @@ export UV_HTTP_TIMEOUT := 180
 unexport PYTHONDONTWRITEBYTECODE
 CORES ?= $(shell nproc)
 
-.PHONY: setup demo test lint bench lock clean
+.PHONY: setup demo test test-places lint bench lock clean
 
 setup: .venv/.done
 
@@ -23,6 +23,9 @@ demo: setup  ## parquet to report, with a real model at a tiny size
 
 test: setup  ## unit tests, then real workflow runs
 	pytest
+
+test-places: setup  ## the images, Apptainer, SLURM and the profiles, for real; as root, installs them on Debian 12
+	pytest tests/cluster
 
 lint: setup
 	ruff check .

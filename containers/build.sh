@@ -29,12 +29,13 @@ for name in "$@"; do
     if [ ! -e "$image" ]; then
         tag=localhost/radtune/$name:$digest
         "${buildah[@]}" bud "${flags[@]}" "${arguments[@]}" --file "$file" --tag "$tag" .
-        rm -rf "$out/archive.tar" "$image.part"
-        "${buildah[@]}" push "$tag" "docker-archive:$out/archive.tar"
+        rm -rf "$out/oci" "$image.part"
+        # light compression: what Apptainer is given without any, it packs itself, for minutes
+        "${buildah[@]}" push --format oci --compression-format zstd --compression-level 1 "$tag" "oci:$out/oci"
         if [ "${FORMAT:-sif}" = sif ]; then sandbox=(); else sandbox=(--sandbox); fi
-        apptainer build "${sandbox[@]}" "$image.part" "docker-archive:$out/archive.tar"
+        apptainer build --disable-cache "${sandbox[@]}" "$image.part" "oci:$out/oci"
         mv "$image.part" "$image"
-        rm "$out/archive.tar"
+        rm -r "$out/oci"
     fi
     touch "$out/images.yaml"
     { grep -v "^$name:" "$out/images.yaml" || true; echo "$name: $image"; } > "$out/images.part"

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Build the images where no registry can be reached: tests/cluster/build_images.sh [NAME ...] (as root, Debian 12)
 #
-# The real Dockerfiles and containers/build.sh, over a base made by debootstrap in place of nvidia/cuda, with Debian's
-# Python 3.11 and the ordinary torch wheel. Images stay in containers/build, the builder's store in .images.
+# The real Dockerfiles, over a base made by debootstrap in place of nvidia/cuda, with Debian's
+# Python 3.11 and the ordinary torch wheel. Images stay in containers/build, the builder's store in STORE (.images).
+# COMMAND=containers/release.sh publishes them instead.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-store=$PWD/.images
+store=${STORE:-$PWD/.images}
 mkdir -p "$store"
 if ! command -v debootstrap buildah >/dev/null; then
     apt-get -qq update
@@ -13,7 +14,7 @@ if ! command -v debootstrap buildah >/dev/null; then
 fi
 containers/install_apptainer.sh
 export BUILDAH="buildah --root $store/root --runroot $store/run --storage-driver overlay"
-export BUDFLAGS="--isolation chroot --pull-never" BASE_IMAGE=localhost/radtune/base PYTHON=3.11 TORCH=torch
+export BUDFLAGS="--isolation chroot --pull-never --layers" BASE_IMAGE=localhost/radtune/base PYTHON=3.11 TORCH=torch
 if ! $BUILDAH inspect --type image $BASE_IMAGE >/dev/null 2>&1; then
     rm -rf "$store/base"
     debootstrap --variant=minbase --include=ca-certificates,python3,python3-pip bookworm "$store/base" >/dev/null
@@ -28,4 +29,4 @@ if ! $BUILDAH inspect --type image $BASE_IMAGE >/dev/null 2>&1; then
     $BUILDAH rm "$container" >/dev/null
     rm -rf "$store/base" "$store/base.tar"
 fi
-containers/build.sh "$@"
+"${COMMAND:-containers/build.sh}" "$@"
