@@ -121,6 +121,21 @@ def volume(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+def test_the_first_start_installs_snakemake_and_the_next_does_not(volume: Path) -> None:
+    place = volume / "tree"
+    (place / "envs").symlink_to(ROOT / "envs")
+    [setup] = manifests("job.yaml")[-1]["spec"]["template"]["spec"]["initContainers"]
+    variables = {"PATH": image_path(volume / "bin"), "HOME": str(volume / "home")}
+    made = []
+    for _ in range(2):
+        subprocess.run([*setup["command"], *setup["args"]], cwd=place, env=variables, check=True)
+        made.append((place / ".venv-kubernetes/pyvenv.cfg").stat().st_mtime_ns)
+    assert made[0] == made[1]
+    found = subprocess.run([place / ".venv-kubernetes/bin/snakemake", "--version"], stdout=subprocess.PIPE, text=True)
+    assert f"snakemake=={found.stdout.strip()} " in (ROOT / "envs/kubernetes.lock.txt").read_text()
+
+
+@pytest.mark.slow
 def test_rules_run_as_pods_in_their_own_images_on_the_volume(volume: Path) -> None:
     role = manifests("job.yaml")[1]
     cluster = Cluster(volume / "cluster", image_path(volume / "bin"), role, fail={"merge_index"})

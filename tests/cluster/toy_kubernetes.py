@@ -122,7 +122,7 @@ class Cluster:
                 job = query["labelSelector"].removeprefix("job-name=")
                 return 200, {"items": [self.pod(job)] if job in self.pods and job not in self.deleted else []}
             case "get", "pods", "log":
-                return self.log(name, query.get("previous") == "true")
+                return self.log(name, query.get("previous", "").lower() == "true")
             case "delete", _, _:
                 self.deleted.append(name)
                 return 200, {"status": "Success"}
