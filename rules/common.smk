@@ -39,6 +39,32 @@ def image_recipe(name):
     return recipe | (recipe.pop("clahe") or {"clip_limit": 0})
 
 
+# One GPU, and what of its memory each process may take; that makes nothing stale, so it is no parameter. The Kubernetes
+# executor wants the manufacturer, and a scale of 0 makes it write limits, which GPUs need there.
+LIMIT = CONFIG["limits"]["gpu_memory_gib"]
+GPU = {"gpu": 1, "gpu_manufacturer": "nvidia", "scale": 0, "limit": f"--gpu-memory-gib={LIMIT}" if LIMIT else ""}
+CLUSTER = 400  # MiB
+
+
+def memory(base, per_mb=0, of=None):
+    """A rule's mem_mb: `base` MiB, and so much for each MB of its input, or of the folder that its input `of` names;
+    twice as much on each retry. Figures: bench/memory.py, and see CLUSTER.
+    """
+
+    def mb(wildcards, input, attempt):
+        size = sum(file.stat().st_size for file in Path(input[of]).iterdir()) / 1e6 if of else input.size_mb
+        return int((CLUSTER + base + per_mb * size) * 2 ** (attempt - 1))
+
+    return mb
+
+
+def minutes(limit):
+    """A GPU rule's runtime. A job that is stopped by it goes on where it was when it is tried again, so it is what a
+    partition is likely to allow, and twice that for the second try.
+    """
+    return lambda wildcards, attempt: limit * 2 ** (attempt - 1)
+
+
 MEDIA = f"{RESULTS}/images"
 AHEAD = f"{MEDIA}/.ahead"
 EXPERIMENTS = CONFIG["experiments"]

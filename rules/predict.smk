@@ -21,12 +21,13 @@ rule predict_split:
     benchmark:
         "<benchmarks>/predict_split/{experiment}/{split}.jsonl"
     resources:
-        gpu=1,
+        **GPU,
+        mem_mb=memory(6000, per_mb=1, of="model"),
+        runtime=minutes(8 * 60),
     params:
         code=digest("radtune.predict.generate"),
         flags=predict_flags,
     shell:
-        "radtune predict {params.flags}"
-        " --model {input.model}"
-        " --sharegpt {input.sharegpt}"
+        "radtune predict --gpus {resources.gpu} {resources.limit} {params.flags}"
+        " --model {input.model} --sharegpt {input.sharegpt}"
         " --out {output} > {log} 2>&1"

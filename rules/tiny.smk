@@ -76,14 +76,16 @@ rule teach_tiny:
     benchmark:
         "<benchmarks>/teach_tiny/{tiny}.jsonl"
     resources:
-        gpu=1,
+        **GPU,
+        mem_mb=memory(6000),
+        runtime=minutes(60),
     params:
         code=digest("radtune.train.see"),
         flags=see_flags,
         media=subpath(input.images, parent=True),
     shell:
-        "radtune teach-to-see {params.flags} --model {input.model} --practice {input.practice}/train.json"
-        " --media-dir {params.media} --out {output} > {log} 2>&1"
+        "radtune teach-to-see --gpus {resources.gpu} {resources.limit} {params.flags} --model {input.model}"
+        " --practice {input.practice}/train.json --media-dir {params.media} --out {output} > {log} 2>&1"
 
 
 rule train_tiny:
@@ -100,12 +102,15 @@ rule train_tiny:
     benchmark:
         "<benchmarks>/train_tiny/{tiny}.jsonl"
     resources:
-        gpu=1,
+        **GPU,
+        mem_mb=memory(6000),
+        runtime=minutes(60),
     params:
         code=digest("radtune.train.launch"),
         flags=tiny_flags,
         media=subpath(input.images, parent=True),
         out=subpath(output.summary, parent=True),
     shell:
-        "radtune train {params.flags} --model {input.model} --dataset-dir {input.practice} --media-dir {params.media}"
+        "radtune train --gpus {resources.gpu} {resources.limit} {params.flags} --model {input.model}"
+        " --dataset-dir {input.practice} --media-dir {params.media}"
         " --weights {output.model} --out {params.out} > {log} 2>&1"

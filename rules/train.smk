@@ -22,9 +22,12 @@ rule train_adapter:
     benchmark:
         "<benchmarks>/train_adapter/{experiment}.jsonl"
     resources:
-        gpu=1,
+        **GPU,
+        mem_mb=memory(6000, per_mb=1, of="model"),
+        runtime=minutes(24 * 60),
     params:
         code=digest("radtune.train.launch"),
         flags=train_flags,
     shell:
-        "radtune train {params.flags} --model {input.model} --weights {output.adapter} > {log} 2>&1"
+        "radtune train --gpus {resources.gpu} {resources.limit} {params.flags}"
+        " --model {input.model} --weights {output.adapter} > {log} 2>&1"
