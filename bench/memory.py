@@ -105,7 +105,9 @@ def print_by_rule(images: int) -> None:
         write_jsonl(folder / "test.jsonl", rows)
         out = ["--out", folder / "test.json", "--samples", folder / "test.parquet"]
         size = (folder / "test.jsonl").stat().st_size / 1e6
-        print(f"  evaluate, {size:.1f} MB: {peak('radtune', 'evaluate', '--predictions', folder / 'test.jsonl', *out):.0f}")
+        print(
+            f"  evaluate, {size:.1f} MB: {peak('radtune', 'evaluate', '--predictions', folder / 'test.jsonl', *out):.0f}"
+        )
 
 
 def write_shard(path: Path, megabytes: int, row_group: int) -> None:

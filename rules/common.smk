@@ -39,30 +39,43 @@ def image_recipe(name):
     return recipe | (recipe.pop("clahe") or {"clip_limit": 0})
 
 
-# One GPU, and what of its memory each process may take; that makes nothing stale, so it is no parameter. The Kubernetes
-# executor wants the manufacturer, and a scale of 0 makes it write limits, which GPUs need there.
-LIMIT = CONFIG["limits"]["gpu_memory_gib"]
-GPU = {"gpu": 1, "gpu_manufacturer": "nvidia", "scale": 0, "limit": f"--gpu-memory-gib={LIMIT}" if LIMIT else ""}
-CLUSTER = 400  # MiB
+CLUSTER = 300  # MiB: a cluster's job holds up to two Snakemakes beside the command, of 100 MiB each and the executor
 
 
 def memory(base, per_mb=0, of=None):
-    """A rule's mem_mb: `base` MiB, and so much for each MB of its input, or of the folder that its input `of` names;
-    twice as much on each retry. Figures: bench/memory.py, and see CLUSTER.
+    """A rule's mem_mb: `base` MiB, and `per_mb` for each MB of its input (or of the folder that its input `of` names);
+    twice as much on each retry. Figures are a quarter or more above the peaks that bench/memory.py measures.
     """
 
     def mb(wildcards, input, attempt):
-        size = sum(file.stat().st_size for file in Path(input[of]).iterdir()) / 1e6 if of else input.size_mb
+        size = sum(file.stat().st_size for file in Path(input[of]).iterdir()) / 2**20 if of else input.size_mb
         return int((CLUSTER + base + per_mb * size) * 2 ** (attempt - 1))
 
     return mb
 
 
-def minutes(limit):
-    """A GPU rule's runtime. A job that is stopped by it goes on where it was when it is tried again, so it is what a
-    partition is likely to allow, and twice that for the second try.
+# Of the machine, where a model is loaded: its weights on their way to the GPU, CUDA's libraries, LLaMA-Factory with its
+# loaders. 2.6 GB were measured for the tiny model on a CPU; the rest is for what was not: CUDA and a large model.
+HOST_MEMORY = memory(6000, per_mb=1, of="model")
+
+
+def gpu_job(hours, mem_mb):
+    """Resources of a rule that needs a GPU; `limit` is for its command, and stands here since it makes nothing stale.
+
+    The Kubernetes executor wants the manufacturer, and writes limits, which GPUs need there, where scale is 0. `hours`
+    are twice what arithmetic says for 8B on a 24 GB card (training 27,000 samples of 400 tokens three times: 6 operations
+    a parameter and token at 35e12 a second, 12 h; predicting 7,000 samples in batches of 16: 768 tokens of 40 ms each,
+    4 h), and double on each retry, which goes on where the job was stopped.
     """
-    return lambda wildcards, attempt: limit * 2 ** (attempt - 1)
+    gib = CONFIG["limits"]["gpu_memory_gib"]
+    return {
+        "gpu": 1,
+        "gpu_manufacturer": "nvidia",
+        "scale": 0,
+        "limit": f"--gpu-memory-gib={gib}" if gib else "",
+        "mem_mb": mem_mb,
+        "runtime": lambda wildcards, attempt: 60 * hours * 2 ** (attempt - 1),
+    }
 
 
 MEDIA = f"{RESULTS}/images"
@@ -140,7 +153,7 @@ def preview_flags(wildcards):
     return flags(
         data_flags()
         | {"shards": f"{RESULTS}/data/shards", "media_dir": MEDIA, "column": CONFIG["dataset"]["columns"]["image"]}
-        | {"box": DATASETS[wildcards.dataset]["answers"]["box"]}
+        | {"sharegpt": f"{RESULTS}/sharegpt/{wildcards.dataset}", "box": DATASETS[wildcards.dataset]["answers"]["box"]}
     )
 
 

@@ -21,9 +21,7 @@ rule predict_split:
     benchmark:
         "<benchmarks>/predict_split/{experiment}/{split}.jsonl"
     resources:
-        **GPU,
-        mem_mb=memory(6000, per_mb=1, of="model"),
-        runtime=minutes(8 * 60),
+        **gpu_job(hours=8, mem_mb=HOST_MEMORY),
     params:
         code=digest("radtune.predict.generate"),
         flags=predict_flags,

@@ -15,6 +15,8 @@ rule draw_practice:
         "<logs>/draw_practice/{tiny}.log",
     benchmark:
         "<benchmarks>/draw_practice/{tiny}.jsonl"
+    resources:
+        mem_mb=memory(250),
     params:
         code=digest("radtune.data.phantom"),
         images=lookup(dpath="{tiny}/model/tiny/images", within=MODELS),
@@ -34,6 +36,8 @@ rule enhance_practice:
         "<logs>/enhance_practice/{tiny}.log",
     benchmark:
         "<benchmarks>/enhance_practice/{tiny}.jsonl"
+    resources:
+        mem_mb=memory(600),
     params:
         code=digest("radtune.images.enhance"),
         flags=practice_flags,
@@ -53,6 +57,8 @@ rule build_tiny:
         "<logs>/build_tiny/{tiny}.log",
     benchmark:
         "<benchmarks>/build_tiny/{tiny}.jsonl"
+    resources:
+        mem_mb=memory(900),
     params:
         code=digest("radtune.train.tiny"),
         seed=lookup(dpath="{tiny}/model/tiny/seed", within=MODELS),
@@ -76,9 +82,7 @@ rule teach_tiny:
     benchmark:
         "<benchmarks>/teach_tiny/{tiny}.jsonl"
     resources:
-        **GPU,
-        mem_mb=memory(6000),
-        runtime=minutes(60),
+        **gpu_job(hours=1, mem_mb=memory(4000, per_mb=35, of="practice")),
     params:
         code=digest("radtune.train.see"),
         flags=see_flags,
@@ -102,9 +106,7 @@ rule train_tiny:
     benchmark:
         "<benchmarks>/train_tiny/{tiny}.jsonl"
     resources:
-        **GPU,
-        mem_mb=memory(6000),
-        runtime=minutes(60),
+        **gpu_job(hours=1, mem_mb=HOST_MEMORY),
     params:
         code=digest("radtune.train.launch"),
         flags=tiny_flags,

@@ -22,9 +22,7 @@ rule train_adapter:
     benchmark:
         "<benchmarks>/train_adapter/{experiment}.jsonl"
     resources:
-        **GPU,
-        mem_mb=memory(6000, per_mb=1, of="model"),
-        runtime=minutes(24 * 60),
+        **gpu_job(hours=24, mem_mb=HOST_MEMORY),
     params:
         code=digest("radtune.train.launch"),
         flags=train_flags,
