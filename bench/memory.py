@@ -1,15 +1,13 @@
 """Peak memory of every rule that needs no model, on phantoms of two sizes, beside what the rule asks for; and of those
 that read shards, on shards of 150 and 450 MB in row groups of 100 rows, as the hub writes images, and in one.
 
-python bench/memory.py [--images 500 5000]
+python bench/memory.py
 """
 
-import argparse
 import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -71,7 +69,7 @@ def print_by_rule(images: int) -> None:
         "results": "results",
         "dataset": {"source": "phantom", "phantom": {"images": images}},
         "split": {"fractions": {"train": 0.45, "validation": 0.05, "test": 0.5}},
-        "model": {"source": "tiny", "tiny": {"images": images}},
+        "model": {"source": "tiny"},
         "experiments": {},
         "limits": {"quarantine_share": 0.5},
     }
@@ -80,34 +78,29 @@ def print_by_rule(images: int) -> None:
         for link in ("workflow", "rules", "config", "containers"):
             (folder / link).symlink_to(ROOT / link)
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
-        targets = ("prepare", "preview", "results/config.yaml", "build_tiny", "enhance_practice")
-        (tiny,) = {"tiny"}
-        found = measured(folder, "--configfile", "config.yaml", "--", *targets[:3])
-        (sharegpt,) = (folder / "results").glob("sharegpt/*/test.json")
-        records = read_json(sharegpt)
-        print(f"{images} images, {6 * images} rows, {len(records)} of them to score")
+        found = measured(folder, "--configfile", "config.yaml", "--", "prepare", "preview", "results/config.yaml")
+        print(f"{images} images, {6 * images} rows: MiB asked for, at most")
         for rule, jobs in sorted(found.items()):
-            sizes = ", ".join(f"{asked} / {peak}" for asked, peak in sorted(set(jobs.values()))[-3:])
-            print(f"  {rule:16} asked / peak (MiB): {sizes}")
-        rows = [
-            {
-                **{key: record[key] for key in ("id", "tag", "group")},
-                "image": record["images"][0],
-                "prompt": record["messages"][0]["content"],
-                "prediction": other["messages"][-1]["content"],
-                "reference": record["messages"][-1]["content"],
-                "seconds": 0.1,
-                "tokens": 50,
-                "stopped": True,
-            }
-            for record, other in zip(records, records[1:] + records[:1], strict=True)
-        ]
-        write_jsonl(folder / "test.jsonl", rows)
-        out = ["--out", folder / "test.json", "--samples", folder / "test.parquet"]
-        size = (folder / "test.jsonl").stat().st_size / 1e6
-        print(
-            f"  evaluate, {size:.1f} MB: {peak('radtune', 'evaluate', '--predictions', folder / 'test.jsonl', *out):.0f}"
-        )
+            print(f"  {rule:16} {', '.join(f'{asked} {most}' for asked, most in sorted(set(jobs.values()))[-3:])}")
+        (sharegpt,) = (folder / "results").glob("sharegpt/*/test.json")
+        predictions = folder / "predictions.jsonl"
+        count = write_predictions(sharegpt, predictions)
+        out = ["--out", folder / "scores.json", "--samples", folder / "scores.parquet"]
+        most = peak("radtune", "evaluate", "--predictions", predictions, *out)
+        print(f"  evaluate         {count} samples, {predictions.stat().st_size / 2**20:.1f} MB: {most:.0f}")
+
+
+def write_predictions(sharegpt: Path, out: Path) -> int:
+    """Each sample answered by the next one's reference."""
+    records = read_json(sharegpt)
+    rows = []
+    for record, other in zip(records, records[1:] + records[:1], strict=True):
+        texts = {"prompt": record["messages"][0]["content"], "reference": record["messages"][-1]["content"]}
+        texts |= {"prediction": other["messages"][-1]["content"], "image": record["images"][0]}
+        figures = {"seconds": 0.1, "tokens": 50, "stopped": True}
+        rows.append({key: record[key] for key in ("id", "tag", "group")} | texts | figures)
+    write_jsonl(out, rows)
+    return len(rows)
 
 
 def write_shard(path: Path, megabytes: int, row_group: int) -> None:
@@ -135,6 +128,8 @@ def peak(*command: str | Path) -> float:
 
 
 def main() -> None:
+    for images in (500, 3000):
+        print_by_rule(images)
     with tempfile.TemporaryDirectory() as name:
         for row_group, megabytes in product((100, 0), (150, 450)):
             folder = Path(name) / f"{row_group}-{megabytes}"

@@ -63,7 +63,7 @@ def gpu_job(hours, mem_mb):
     """Resources of a rule that needs a GPU; `limit` is for its command, and stands here since it makes nothing stale.
 
     The Kubernetes executor wants the manufacturer, and writes limits, which GPUs need there, where scale is 0. `hours`
-    are twice what arithmetic says for 8B on a 24 GB card (training 27,000 samples of 400 tokens three times: 6 operations
+    are twice what arithmetic says for 8B on a 24 GB card (27,000 samples of 400 tokens trained three times: 6 operations
     a parameter and token at 35e12 a second, 12 h; predicting 7,000 samples in batches of 16: 768 tokens of 40 ms each,
     4 h), and double on each retry, which goes on where the job was stopped.
     """

@@ -63,7 +63,7 @@ rule write_report:
     benchmark:
         "<benchmarks>/write_report.jsonl"
     resources:
-        mem_mb=memory(250),
+        mem_mb=memory(250, per_mb=10),
     params:
         code=digest("radtune.report.page"),
         flags=report_flags(),

@@ -1,4 +1,4 @@
-"""On a real device: the cap holds, and the tiny model trains and predicts beneath it and fails with one sentence above."""
+"""On a real device: the cap holds; beneath it the tiny model trains and predicts, beyond it there is one sentence."""
 
 import json
 import subprocess
