@@ -54,18 +54,21 @@ def memory(base, per_mb=0, of=None):
     return mb
 
 
-# Of the machine, where a model is loaded: its weights on their way to the GPU, CUDA's libraries, LLaMA-Factory with its
-# loaders. 2.6 GB were measured for the tiny model on a CPU; the rest is for what was not: CUDA and a large model.
-HOST_MEMORY = memory(6000, per_mb=1, of="model")
+# Of the machine's memory, in GPU jobs. The tiny model took 2.6 GB to train on a CPU, loaders included, and 2.4 GB to
+# learn to see from 3600 practice images. Not measured are CUDA's libraries and a large model's weights, which pass
+# through once to a GPU and stay, in twice their width, without one.
+CUDA = 4000 if CONFIG["limits"]["gpu_memory_gib"] else 0
+MODEL_MEMORY = memory(2800 + CUDA, per_mb=1 if CUDA else 2, of="model")
+SEE_MEMORY = memory(1000 + CUDA, per_mb=35, of="practice")
 
 
 def gpu_job(hours, mem_mb):
     """Resources of a rule that needs a GPU; `limit` is for its command, and stands here since it makes nothing stale.
 
     The Kubernetes executor wants the manufacturer, and writes limits, which GPUs need there, where scale is 0. `hours`
-    are twice what arithmetic says for 8B on a 24 GB card (27,000 samples of 400 tokens trained three times: 6 operations
-    a parameter and token at 35e12 a second, 12 h; predicting 7,000 samples in batches of 16: 768 tokens of 40 ms each,
-    4 h), and double on each retry, which goes on where the job was stopped.
+    are twice what arithmetic says for 8B on a 24 GB card: 12 to train 27,000 samples of 400 tokens three times, with 6
+    operations a parameter and token at 35e12 a second; 4 to predict 7,000 samples in batches of 16, 768 tokens of 40 ms
+    each. They double on each retry, which goes on where the job was stopped.
     """
     gib = CONFIG["limits"]["gpu_memory_gib"]
     return {

@@ -21,7 +21,7 @@ rule predict_split:
     benchmark:
         "<benchmarks>/predict_split/{experiment}/{split}.jsonl"
     resources:
-        **gpu_job(hours=8, mem_mb=HOST_MEMORY),
+        **gpu_job(hours=8, mem_mb=MODEL_MEMORY),
     params:
         code=digest("radtune.predict.generate"),
         flags=predict_flags,

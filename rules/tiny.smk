@@ -82,7 +82,7 @@ rule teach_tiny:
     benchmark:
         "<benchmarks>/teach_tiny/{tiny}.jsonl"
     resources:
-        **gpu_job(hours=1, mem_mb=memory(4000, per_mb=35, of="practice")),
+        **gpu_job(hours=1, mem_mb=SEE_MEMORY),
     params:
         code=digest("radtune.train.see"),
         flags=see_flags,
@@ -106,7 +106,7 @@ rule train_tiny:
     benchmark:
         "<benchmarks>/train_tiny/{tiny}.jsonl"
     resources:
-        **gpu_job(hours=1, mem_mb=HOST_MEMORY),
+        **gpu_job(hours=1, mem_mb=MODEL_MEMORY),
     params:
         code=digest("radtune.train.launch"),
         flags=tiny_flags,

@@ -22,7 +22,7 @@ rule train_adapter:
     benchmark:
         "<benchmarks>/train_adapter/{experiment}.jsonl"
     resources:
-        **gpu_job(hours=24, mem_mb=HOST_MEMORY),
+        **gpu_job(hours=24, mem_mb=MODEL_MEMORY),
     params:
         code=digest("radtune.train.launch"),
         flags=train_flags,

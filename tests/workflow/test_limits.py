@@ -12,6 +12,7 @@ sys.path.append(str(ROOT / "bench"))
 from memory import measured
 
 RULE = re.compile(r"^(?:rule|checkpoint) (\w+):\n(?:(?!rule |checkpoint ).*\n)*?    shell:", re.MULTILINE)
+SNAKEMAKE = 300  # MB of what a job asks for are not for its command
 GPU_JOB = """
 rule one:
     output: "one.txt"
@@ -74,6 +75,6 @@ def test_no_job_takes_more_memory_than_its_rule_asks_for(tmp_path: Path) -> None
     (folder / "small.yaml").write_text(yaml.safe_dump(config))
     found = measured(folder, "--configfile", "config/demo.yaml", "small.yaml", "--", "preview", "report", "prepare")
     jobs = {log: job for rule in found.values() for log, job in rule.items()}
-    assert {log: job for log, job in jobs.items() if job[1] > job[0]} == {}
+    assert {log: job for log, job in jobs.items() if job[1] > job[0] - SNAKEMAKE} == {}
     rules = {name for file in (ROOT / "rules").glob("*.smk") for name in RULE.findall(file.read_text())}
     assert rules - set(found) == {"fetch_shard", "fetch_model"}  # a link here, and nothing to fetch
