@@ -63,7 +63,7 @@ rule write_report:
     benchmark:
         "<benchmarks>/write_report.jsonl"
     resources:
-        mem_mb=memory(250, per_mb=10),
+        mem_mb=memory(250, per_mb=3),
     params:
         code=digest("radtune.report.page"),
         flags=report_flags(),
