@@ -16,7 +16,7 @@ rule draw_phantoms:
     benchmark:
         "<benchmarks>/draw_phantoms.jsonl"
     resources:
-        mem_mb=memory(250 + CONFIG["dataset"]["phantom"]["images"] // 15),
+        mem_mb=memory(280 + CONFIG["dataset"]["phantom"]["images"] // 12),
     params:
         code=digest("radtune.data.phantom"),
         flags=flags(CONFIG["dataset"]["phantom"]),

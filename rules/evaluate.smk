@@ -19,7 +19,7 @@ rule evaluate_split:
     benchmark:
         "<benchmarks>/evaluate_split/{experiment}/{split}.jsonl"
     resources:
-        mem_mb=memory(350, per_mb=90),
+        mem_mb=memory(350, per_mb=110),
     params:
         code=digest("radtune.evaluate.score"),
     shell:

@@ -19,7 +19,7 @@ rule index_shard:
     benchmark:
         "<benchmarks>/index_shard/{shard}.jsonl"
     resources:
-        mem_mb=memory(600),
+        mem_mb=memory(650),
     params:
         code=digest("radtune.data.index"),
         split=shard_entry("split"),
@@ -45,7 +45,7 @@ rule merge_index:
     benchmark:
         "<benchmarks>/merge_index.jsonl"
     resources:
-        mem_mb=memory(150, per_mb=6),
+        mem_mb=memory(150, per_mb=13),
     params:
         code=digest("radtune.data.index"),
     shell:
@@ -68,7 +68,7 @@ rule scan_shard:
         "<benchmarks>/scan_shard/{shard}.jsonl"
     priority: 2  # the longest jobs: what else there is to do fits beside the last ones
     resources:
-        mem_mb=memory(600),
+        mem_mb=memory(650),
         recipes=RECIPES,
     params:
         code=digest("radtune.images.scan", without="radtune.images.enhance"),
@@ -94,7 +94,7 @@ rule split_samples:
         "<benchmarks>/split_samples.jsonl"
     priority: 1
     resources:
-        mem_mb=memory(250, per_mb=25),
+        mem_mb=memory(250, per_mb=50),
     params:
         code=digest("radtune.data.split"),
         flags=split_flags(),
@@ -117,7 +117,7 @@ rule check_texts:
     benchmark:
         "<benchmarks>/check_texts.jsonl"
     resources:
-        mem_mb=memory(150, per_mb=10),
+        mem_mb=memory(150, per_mb=12),
     params:
         code=digest("radtune.data.check"),
         flags=flags({key: CONFIG["split"][key] for key in ("by", "fractions")}),
@@ -140,7 +140,7 @@ rule enhance_shard:
     benchmark:
         "<benchmarks>/enhance_shard/{recipe}/{shard}.jsonl"
     resources:
-        mem_mb=memory(600),
+        mem_mb=memory(650),
     params:
         code=digest("radtune.images.enhance"),
         flags=enhance_flags,
@@ -165,7 +165,7 @@ rule write_sharegpt:
     benchmark:
         "<benchmarks>/write_sharegpt/{dataset}.jsonl"
     resources:
-        mem_mb=memory(150, per_mb=70),
+        mem_mb=memory(160, per_mb=80),
     params:
         code=digest("radtune.data.sharegpt"),
         flags=sharegpt_flags,

@@ -38,7 +38,7 @@ rule draw_preview:
     benchmark:
         "<benchmarks>/draw_preview/{dataset}.jsonl"
     resources:
-        mem_mb=memory(300, per_mb=0.3),
+        mem_mb=memory(300, per_mb=0.1),
     params:
         code=digest("radtune.report.preview"),
         flags=preview_flags,

@@ -37,7 +37,7 @@ rule enhance_practice:
     benchmark:
         "<benchmarks>/enhance_practice/{tiny}.jsonl"
     resources:
-        mem_mb=memory(600),
+        mem_mb=memory(650),
     params:
         code=digest("radtune.images.enhance"),
         flags=practice_flags,
