@@ -15,6 +15,8 @@ rule draw_phantoms:
         "<logs>/draw_phantoms.log",
     benchmark:
         "<benchmarks>/draw_phantoms.jsonl"
+    resources:
+        mem_mb=memory(280 + CONFIG["dataset"]["phantom"]["images"] // 12),
     params:
         code=digest("radtune.data.phantom"),
         flags=flags(CONFIG["dataset"]["phantom"]),
@@ -32,6 +34,8 @@ checkpoint list_shards:
         "<logs>/list_shards.log",
     benchmark:
         "<benchmarks>/list_shards.jsonl"
+    resources:
+        mem_mb=memory(200),
     params:
         code=digest("radtune.data.source"),
         flags=list_flags(),
@@ -49,6 +53,8 @@ rule fetch_shard:
         "<logs>/fetch_shard/{shard}.log",
     benchmark:
         "<benchmarks>/fetch_shard/{shard}.jsonl"
+    resources:
+        mem_mb=memory(10 if LOCAL else 1000),  # 60 MiB by plain HTTP; hf_xet was not measured
     params:
         code=digest("radtune.data.source"),
         origin=shard_entry("origin"),
@@ -65,6 +71,8 @@ rule fetch_model:
         "<logs>/fetch_model/{hub}.log",
     benchmark:
         "<benchmarks>/fetch_model/{hub}.jsonl"
+    resources:
+        mem_mb=memory(1000),  # as for a shard
     params:
         code=digest("radtune.hubs"),
         flags=model_flags,

@@ -57,6 +57,48 @@ def image_recipe(name):
     return recipe | (recipe.pop("clahe") or {"clip_limit": 0})
 
 
+CLUSTER = 300  # MiB: a cluster's job holds up to two Snakemakes beside the command, of 100 MiB each and the executor
+
+
+def memory(base, per_mb=0, of=None):
+    """A rule's mem_mb: `base` MiB, and `per_mb` for each MB of its input (or of the folder that its input `of` names);
+    twice as much on each retry. Figures are a quarter or more above the peaks that bench/memory.py measures.
+    """
+
+    def mb(wildcards, input, attempt):
+        size = sum(file.stat().st_size for file in Path(input[of]).iterdir()) / 2**20 if of else input.size_mb
+        return int((CLUSTER + base + per_mb * size) * 2 ** (attempt - 1))
+
+    return mb
+
+
+# Of the machine's memory, in GPU jobs. The tiny model took 2.6 GB to train on a CPU, loaders included, and 2.4 GB to
+# learn to see from 3600 practice images. Not measured are CUDA's libraries and a large model's weights, which pass
+# through once to a GPU and stay, in twice their width, without one.
+CUDA = 4000 if CONFIG["limits"]["gpu_memory_gib"] else 0
+MODEL_MEMORY = memory(2800 + CUDA, per_mb=1 if CUDA else 2, of="model")
+SEE_MEMORY = memory(1000 + CUDA, per_mb=35, of="practice")
+
+
+def gpu_job(hours, mem_mb):
+    """Resources of a rule that needs a GPU; `limit` is for its command, and stands here since it makes nothing stale.
+
+    The Kubernetes executor wants the manufacturer, and writes limits, which GPUs need there, where scale is 0. `hours`
+    are twice what arithmetic says for 8B on a 24 GB card: 12 to train 27,000 samples of 400 tokens three times, with 6
+    operations a parameter and token at 35e12 a second; 4 to predict 7,000 samples in batches of 16, 768 tokens of 40 ms
+    each. They double on each retry, which goes on where the job was stopped.
+    """
+    gib = CONFIG["limits"]["gpu_memory_gib"]
+    return {
+        "gpu": 1,
+        "gpu_manufacturer": "nvidia",
+        "scale": 0,
+        "limit": f"--gpu-memory-gib={gib}" if gib else "",
+        "mem_mb": mem_mb,
+        "runtime": lambda wildcards, attempt: 60 * hours * 2 ** (attempt - 1),
+    }
+
+
 MEDIA = f"{RESULTS}/images"
 AHEAD = f"{MEDIA}/.ahead"
 EXPERIMENTS = CONFIG["experiments"]
@@ -145,7 +187,7 @@ def preview_flags(wildcards):
     return flags(
         data_flags()
         | {"shards": f"{RESULTS}/data/shards", "media_dir": MEDIA, "column": CONFIG["dataset"]["columns"]["image"]}
-        | {"box": DATASETS[wildcards.dataset]["answers"]["box"]}
+        | {"sharegpt": f"{RESULTS}/sharegpt/{wildcards.dataset}", "box": DATASETS[wildcards.dataset]["answers"]["box"]}
     )
 
 
