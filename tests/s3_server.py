@@ -1,8 +1,8 @@
 """moto's S3 server on 127.0.0.1 behind a TCP proxy that notes each request and can cut an answer or hold it back.
 
-    with serving() as store:
-        store.put("bucket", "data/train.parquet", b"...")
-        run(store, folder, "list-shards", "--repo", "s3://bucket/data", ...)
+with serving() as store:
+    store.put("bucket", "data/train.parquet", b"...")
+    run(store, folder, "list-shards", "--repo", "s3://bucket/data", ...)
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
 
 import boto3
+from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
-KEYS = {"AWS_ACCESS_KEY_ID": "AKIAVERYPUBLIC", "AWS_SECRET_ACCESS_KEY": "very-secret", "AWS_DEFAULT_REGION": "us-east-1"}
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "AKIAVERYPUBLIC",
+    "AWS_SECRET_ACCESS_KEY": "very-secret",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
 
 
 class Asked(NamedTuple):
@@ -37,9 +42,10 @@ class Store:
     def __init__(self, moto: str) -> None:
         self.moto = moto
         self.url = ""  # of the proxy
-        self.client: Any = boto3.client(
-            "s3", endpoint_url=moto, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
-        )
+        keys = {"region_name": "us-east-1", "aws_access_key_id": "a", "aws_secret_access_key": "b"}
+        config = Config(request_checksum_calculation="when_required")  # an ETag alone, as older uploads have
+        self.client: Any = boto3.client("s3", endpoint_url=moto, config=config, **keys)
+        self.buckets: set[str] = set()
         self.asked: list[Asked] = []
         self.cuts = 0  # so many answers are cut off ...
         self.at = 1 << 20  # ... after so many bytes
@@ -47,17 +53,21 @@ class Store:
         self.go_on = threading.Event()  # cleared: a long answer stops after `at` bytes until it is set
         self.go_on.set()
 
-    def put(self, bucket: str, key: str, data: bytes) -> None:
-        with suppress(self.client.exceptions.BucketAlreadyOwnedByYou):
+    def put(self, bucket: str, key: str, data: bytes, **more: str) -> None:
+        if bucket not in self.buckets:
             self.client.create_bucket(Bucket=bucket)
-        self.client.put_object(Bucket=bucket, Key=key, Body=data)
+            self.buckets.add(bucket)
+        self.client.put_object(Bucket=bucket, Key=key, Body=data, **more)
 
     def put_parts(self, bucket: str, key: str, parts: list[bytes]) -> None:
         """A multipart upload, whose ETag is the MD5 of the parts' MD5s."""
         place = {"Bucket": bucket, "Key": key}
         upload = self.client.create_multipart_upload(**place)["UploadId"]
         done = [
-            {"PartNumber": n, "ETag": self.client.upload_part(**place, UploadId=upload, PartNumber=n, Body=part)["ETag"]}
+            {
+                "PartNumber": n,
+                "ETag": self.client.upload_part(**place, UploadId=upload, PartNumber=n, Body=part)["ETag"],
+            }
             for n, part in enumerate(parts, 1)
         ]
         self.client.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": done})
@@ -72,7 +82,9 @@ class Store:
     def check_keys(self, yes: bool) -> None:
         """Whether the server refuses who has no account there."""
         actions = b"0" if yes else b"Infinity"
-        urlopen(Request(f"{self.moto}/moto-api/reset-auth", data=actions, method="POST")).close()
+        urlopen(
+            Request(f"{self.moto}/moto-api/reset-auth", data=actions, headers={"Content-Type": "text/plain"})
+        ).close()
 
 
 def _pass_on(store: Store, client: socket.socket) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 TRIES = 3  # of a request, and of an object whose connection drops; each goes on where the last stopped
-BLOCK = 2**20  # bytes
+BLOCK = 2**17  # bytes
 
 
 class Object(NamedTuple):
@@ -112,7 +112,7 @@ def _differs(client: Any, place: dict[str, str], path: Path, etag: str) -> bool:
 
     def head(part: int) -> dict[str, Any]:
         asked = {"PartNumber": part} if found[1] else {}
-        return dict(client.head_object(**place, IfMatch=f'"{etag}"', **asked))
+        return dict(client.head_object(**place, **asked))
 
     first = head(1)
     if "kms" in first.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in first:

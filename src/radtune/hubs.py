@@ -108,7 +108,7 @@ def _refusal(error: Exception, source: str, kind: str, what: str) -> UserError:
 
 def _plain(error: Exception | str) -> str:
     """A client's words on one short line, without what a log may not hold."""
-    words = re.sub(r"\?\S*", "", " ".join(str(error).split()))  # the query of a signed address is a credential
+    words = re.sub(r'\?[^\s"]*', "", " ".join(str(error).split()))  # the query of a signed address is a credential
     words = re.sub(r"//[^/\s]*@", "//", words)  # and so is the user of a server's
     for secret in (os.environ.get(variable) for variable in _SECRETS):
         words = words.replace(secret, "***") if secret else words
@@ -174,7 +174,7 @@ def _fetch(source: str, kind: str, repo: str, revision: str, file: HubFile, room
     what = f"{repo}/{file.path}"
     path = PurePosixPath(file.path)
     if path.is_absolute() or ".." in path.parts or "\\" in file.path:
-        raise UserError(f"{what} is no path inside a folder; check {kind}.repo.")
+        raise UserError(f"{what} is no path inside a folder; check {kind}.{'path' if source == 's3' else 'repo'}.")
     if not file.sha256 and not file.revision:
         shutil.rmtree(room, ignore_errors=True)  # nothing would tell old bytes from new ones
     try:
