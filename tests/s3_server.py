@@ -23,11 +23,7 @@ import boto3
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
-KEYS = {
-    "AWS_ACCESS_KEY_ID": "AKIAVERYPUBLIC",
-    "AWS_SECRET_ACCESS_KEY": "very-secret",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIAVERYPUBLIC", "AWS_SECRET_ACCESS_KEY": "very-secret"}
 
 
 class Asked(NamedTuple):

@@ -135,9 +135,10 @@ def test_an_upload_in_parts_is_held_against_its_etag(store: Store, tmp_path: Pat
     store.flip = True
     assert "do not fit its ETag" in run(store, tmp_path, *asked)
     assert not list(tmp_path.rglob("*.incomplete"))
-    store.flip = False
+    store.flip, store.asked = False, []
     assert run(store, tmp_path, *asked) == ""
     assert (tmp_path / "shard.parquet").read_bytes() == b"".join(parts)
+    assert [one.method for one in store.asked] == ["GET"] + ["HEAD"] * (1 if len(parts) < 3 else 4)
 
 
 @pytest.mark.parametrize("stated", [{}, {"ChecksumAlgorithm": "CRC32"}, {"ChecksumAlgorithm": "SHA256"}])
@@ -219,7 +220,7 @@ def test_a_key_that_leaves_the_folder_is_refused(store: Store, tmp_path: Path) -
         ("s3://bucket/set", {"AWS_PROFILE": "nobody"}, "check AWS_PROFILE."),
         ("s3://bucket/set", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "check the connection and AWS_ENDPOINT_URL"),
         ("s3://bucket/set", {"AWS_ENDPOINT_URL": "http://no-such.invalid"}, "check the connection and AWS_ENDPOINT_U"),
-        ("s3://bucket/set", {"AWS_ENDPOINT_URL": "http://me:very-secret@127.0.0.1:9"}, "check the connection and AWS_"),
+        ("s3://bucket/set", {"AWS_ENDPOINT_URL": "http://me:hidden@127.0.0.1:9"}, "check the connection and AWS_"),
         (
             "s3://bucket/set",
             {"AWS_ENDPOINT_URL": "no address"},
@@ -235,7 +236,7 @@ def test_what_to_check_is_one_sentence_soon(
     said = run(store, tmp_path, *asked, **environment)
     assert time.monotonic() - started < 20
     assert sentence in said
-    assert "very-secret" not in said
+    assert not [word for word in ("very-secret", "hidden") if word in said]
     assert names(tmp_path) == set()
 
 

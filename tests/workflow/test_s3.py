@@ -160,6 +160,14 @@ def test_a_model_in_a_bucket_is_fetched_again_only_when_it_changed(
     assert f"input: {target}" in planned
 
 
+def test_an_object_that_is_no_parquet_is_named(run: Run, store: Store, tmp_path: Path) -> None:
+    store.put("bucket", "set/train.parquet", b"no parquet, though its name says so")
+    done = run(*configure(tmp_path, "s3", dataset={"source": "local", "path": "s3://bucket/set"}), "--", "prepare")
+    assert done.returncode == 1
+    assert "radtune: results/s3/data/shards/train.parquet is no readable parquet file (Parquet magic" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
 @pytest.mark.parametrize(
     ("path", "environment", "sentence"),
     [
