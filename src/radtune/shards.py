@@ -38,7 +38,8 @@ def open_shard(path: Path, columns: list[str]) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
     except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path} is no readable parquet file ({str(error).rstrip('.')}); fetch or write it again.") from None
+        why = str(error).rstrip(".")
+        raise UserError(f"{path} is no readable parquet file ({why}); fetch or write it again.") from None
     missing = [name for name in columns if name not in file.schema_arrow.names]
     if missing:
         there = ", ".join(file.schema_arrow.names)
