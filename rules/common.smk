@@ -103,7 +103,9 @@ def held(kind, url):
 
 def place(kind, section):
     given = {key: section[key] for key in ("source", "repo", "revision")}
-    return given | ({"revision": held(kind, section["repo"])} if section["source"] == "s3" else {})
+    # of the jobs that plan again on another machine only these need credentials
+    asks = workflow.is_main_process or {"list_shards", "fetch_model"} & set(workflow.dag_settings.allowed_rules)
+    return given | ({"revision": held(kind, section["repo"])} if section["source"] == "s3" and asks else {})
 
 
 def list_flags(wildcards):

@@ -96,6 +96,12 @@ def test_a_bucket_is_as_good_as_a_folder(run: Run, store: Store, tmp_path: Path)
     assert prepare() == {Path(name).stem}
     assert {one.path for one in store.gets()} == {f"/bucket/set/{name}"}
 
+    store.asked.clear()  # a job as an executor starts it on another machine: it need not list what is there
+    job = ("--target-jobs", f"fetch_shard:shard={Path(name).stem}", "--allowed-rules", "fetch_shard")
+    done = run(*s3, *job, "--mode", "remote", "--force", "--nolock")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert [(one.method, one.path) for one in store.asked] == [(way, f"/bucket/set/{name}") for way in ("GET", "HEAD")]
+
     for path in tmp_path.rglob("*"):  # results, logs, and what Snakemake keeps
         if path.is_file() and path.suffix != ".parquet":
             assert KEYS["AWS_SECRET_ACCESS_KEY"].encode() not in path.read_bytes(), path
