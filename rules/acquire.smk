@@ -1,4 +1,4 @@
-"""The data and the model: parquet shards from a folder, a hub or drawn here; the model from a hub or built tiny.
+"""The data and the model: parquet shards from a folder, object storage, a hub or drawn here; the model likewise or tiny.
 
 In: the config's dataset and model. Out: data/shards.json, data/shards/{shard}.parquet, model/{name}.
 """
@@ -38,7 +38,7 @@ checkpoint list_shards:
         mem_mb=memory(200),
     params:
         code=digest("radtune.data.source"),
-        flags=list_flags(),
+        flags=list_flags,
     shell:
         "radtune list-shards {params.flags} --out {output} 2> {log}"
 
@@ -64,7 +64,7 @@ rule fetch_shard:
 
 
 rule fetch_model:
-    """Download the model from a hub at the pinned revision."""
+    """Download the model from a hub at the pinned revision, or from object storage as it is now."""
     output:
         directory("<results>/model/{hub}"),
     log:

@@ -12,6 +12,7 @@ from snakemake.settings.types import DeploymentMethod
 from radtune import code
 from radtune.config import resolve
 from radtune.files import UserError
+from radtune.hubs import list_files
 
 try:
     CONFIG = resolve(config)
@@ -136,7 +137,10 @@ FETCH_SHARD = (
 
 
 def source_files():
-    """What the listing is made from: a new file in a local folder makes it stale; a hub is asked once."""
+    """What the listing is made from: a new file in a local folder makes it stale; a hub is asked once.
+
+    What object storage holds makes it stale as a parameter, see place().
+    """
     if CONFIG["dataset"]["source"] == "local":
         return sorted(str(path) for path in Path(LOCAL).rglob("*.parquet"))
     return [LOCAL] if LOCAL else []
@@ -152,7 +156,7 @@ def outside_folders():
 
 if CONTAINED:
     os.makedirs(RESULTS, exist_ok=True)
-    os.environ["APPTAINER_BIND"] = ",".join(filter(None, [os.environ.get("APPTAINER_BIND"), *outside_folders()]))
+    os.environ |= {"APPTAINER_BIND": ",".join([*filter(None, [os.getenv("APPTAINER_BIND")]), *outside_folders()])}
 
 
 def flags(values):
@@ -161,21 +165,36 @@ def flags(values):
     return shlex.join(f"--{key.replace('_', '-')}={value}" for key, value in text.items())
 
 
-def list_flags():
-    if LOCAL:
-        return flags({"source": "local", "path": LOCAL})
-    return flags({key: CONFIG["dataset"][key] for key in ("source", "repo", "revision")})
+@cache
+def held(kind, url):
+    """A digest of what a folder in object storage holds now: one listing, no download."""
+    try:
+        return list_files("s3", kind, url, "")[1]
+    except UserError as error:
+        raise SystemExit(f"radtune: {error}")
+
+
+def place(kind, section):
+    given = {key: section[key] for key in ("source", "repo", "revision")}
+    # of the jobs that plan again on another machine only these need credentials
+    asks = workflow.is_main_process or {"list_shards", "fetch_model"} & set(workflow.dag_settings.allowed_rules)
+    return given | ({"revision": held(kind, section["repo"])} if section["source"] == "s3" and asks else {})
+
+
+def list_flags(wildcards):
+    return flags({"source": "local", "path": LOCAL} if LOCAL else place("dataset", CONFIG["dataset"]))
 
 
 def model_flags(wildcards):
-    return flags({key: MODELS[wildcards.hub]["model"][key] for key in ("source", "repo", "revision")})
+    return flags(place("model", MODELS[wildcards.hub]["model"]))
 
 
 def fetch_flags(wildcards):
     found = listing()
     shard = found["shards"][wildcards.shard]
     stated = {key: shard[key] for key in ("size", "sha256") if shard[key] is not None}
-    return flags({key: found[key] for key in ("source", "repo", "revision")} | stated)
+    # a shard's own revision, where it has one, so that another shard's makes nothing of it stale
+    return flags({key: (found | shard)[key] for key in ("source", "repo", "revision")} | stated)
 
 
 def split_flags():
