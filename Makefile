@@ -44,7 +44,7 @@ TORCH = =(torch|torchvision|torchaudio|triton|nvidia-.*)$$
 
 lock: setup  ## resolve envs/*.in again, hash-pinned, naming no host; every lock takes its versions from dev.lock.txt
 	$(LOCK) envs/dev.in -o envs/dev.lock.txt
-	for e in workflow prepare evaluate slurm kubernetes; do $(OTHERS) envs/$$e.in -o envs/$$e.lock.txt; done
+	for e in workflow prepare evaluate slurm kubernetes aws schemas; do $(OTHERS) envs/$$e.in -o envs/$$e.lock.txt; done
 	@# torch and its CUDA differ from image to image, so they have a lock of their own and train.lock.txt lacks them
 	$(OTHERS) envs/train.in $$($(PINNED) | grep -E '$(TORCH)') -o envs/train.lock.txt
 	$(OTHERS) envs/torch.in $$($(PINNED) | grep -vE '$(TORCH)') -o envs/torch.lock.txt

@@ -1,4 +1,4 @@
-"""The data and the model: parquet shards from a folder, a hub or drawn here; the model from a hub or built tiny.
+"""The data and the model: parquet shards from a folder, object storage, a hub or drawn here; the model likewise or tiny.
 
 In: the config's dataset and model. Out: data/shards.json, data/shards/{shard}.parquet, model/{name}.
 """
@@ -15,6 +15,8 @@ rule draw_phantoms:
         "<logs>/draw_phantoms.log",
     benchmark:
         "<benchmarks>/draw_phantoms.jsonl"
+    resources:
+        mem_mb=memory(280 + CONFIG["dataset"]["phantom"]["images"] // 12),
     params:
         code=digest("radtune.data.phantom"),
         flags=flags(CONFIG["dataset"]["phantom"]),
@@ -32,9 +34,11 @@ checkpoint list_shards:
         "<logs>/list_shards.log",
     benchmark:
         "<benchmarks>/list_shards.jsonl"
+    resources:
+        mem_mb=memory(200),
     params:
         code=digest("radtune.data.source"),
-        flags=list_flags(),
+        flags=list_flags,
     shell:
         "radtune list-shards {params.flags} --out {output} 2> {log}"
 
@@ -49,6 +53,8 @@ rule fetch_shard:
         "<logs>/fetch_shard/{shard}.log",
     benchmark:
         "<benchmarks>/fetch_shard/{shard}.jsonl"
+    resources:
+        mem_mb=memory(10 if LOCAL else 1000),  # 60 MiB by plain HTTP; hf_xet was not measured
     params:
         code=digest("radtune.data.source"),
         origin=shard_entry("origin"),
@@ -58,13 +64,15 @@ rule fetch_shard:
 
 
 rule fetch_model:
-    """Download the model from a hub at the pinned revision."""
+    """Download the model from a hub at the pinned revision, or from object storage as it is now."""
     output:
         directory("<results>/model/{hub}"),
     log:
         "<logs>/fetch_model/{hub}.log",
     benchmark:
         "<benchmarks>/fetch_model/{hub}.jsonl"
+    resources:
+        mem_mb=memory(1000),  # as for a shard
     params:
         code=digest("radtune.hubs"),
         flags=model_flags,

@@ -12,6 +12,7 @@ from snakemake.settings.types import DeploymentMethod
 from radtune import code
 from radtune.config import resolve
 from radtune.files import UserError
+from radtune.hubs import list_files
 
 try:
     CONFIG = resolve(config)
@@ -57,6 +58,48 @@ def image_recipe(name):
     return recipe | (recipe.pop("clahe") or {"clip_limit": 0})
 
 
+CLUSTER = 300  # MiB: a cluster's job holds up to two Snakemakes beside the command, of 100 MiB each and the executor
+
+
+def memory(base, per_mb=0, of=None):
+    """A rule's mem_mb: `base` MiB, and `per_mb` for each MB of its input (or of the folder that its input `of` names);
+    twice as much on each retry. Figures are a quarter or more above the peaks that bench/memory.py measures.
+    """
+
+    def mb(wildcards, input, attempt):
+        size = sum(file.stat().st_size for file in Path(input[of]).iterdir()) / 2**20 if of else input.size_mb
+        return int((CLUSTER + base + per_mb * size) * 2 ** (attempt - 1))
+
+    return mb
+
+
+# Of the machine's memory, in GPU jobs. The tiny model took 2.6 GB to train on a CPU, loaders included, and 2.4 GB to
+# learn to see from 3600 practice images. Not measured are CUDA's libraries and a large model's weights, which pass
+# through once to a GPU and stay, in twice their width, without one.
+CUDA = 4000 if CONFIG["limits"]["gpu_memory_gib"] else 0
+MODEL_MEMORY = memory(2800 + CUDA, per_mb=1 if CUDA else 2, of="model")
+SEE_MEMORY = memory(1000 + CUDA, per_mb=35, of="practice")
+
+
+def gpu_job(hours, mem_mb):
+    """Resources of a rule that needs a GPU; `limit` is for its command, and stands here since it makes nothing stale.
+
+    The Kubernetes executor wants the manufacturer, and writes limits, which GPUs need there, where scale is 0. `hours`
+    are twice what arithmetic says for 8B on a 24 GB card: 12 to train 27,000 samples of 400 tokens three times, with 6
+    operations a parameter and token at 35e12 a second; 4 to predict 7,000 samples in batches of 16, 768 tokens of 40 ms
+    each. They double on each retry, which goes on where the job was stopped.
+    """
+    gib = CONFIG["limits"]["gpu_memory_gib"]
+    return {
+        "gpu": 1,
+        "gpu_manufacturer": "nvidia",
+        "scale": 0,
+        "limit": f"--gpu-memory-gib={gib}" if gib else "",
+        "mem_mb": mem_mb,
+        "runtime": lambda wildcards, attempt: 60 * hours * 2 ** (attempt - 1),
+    }
+
+
 MEDIA = f"{RESULTS}/images"
 AHEAD = f"{MEDIA}/.ahead"
 EXPERIMENTS = CONFIG["experiments"]
@@ -94,7 +137,10 @@ FETCH_SHARD = (
 
 
 def source_files():
-    """What the listing is made from: a new file in a local folder makes it stale; a hub is asked once."""
+    """What the listing is made from: a new file in a local folder makes it stale; a hub is asked once.
+
+    What object storage holds makes it stale as a parameter, see place().
+    """
     if CONFIG["dataset"]["source"] == "local":
         return sorted(str(path) for path in Path(LOCAL).rglob("*.parquet"))
     return [LOCAL] if LOCAL else []
@@ -110,7 +156,7 @@ def outside_folders():
 
 if CONTAINED:
     os.makedirs(RESULTS, exist_ok=True)
-    os.environ["APPTAINER_BIND"] = ",".join(filter(None, [os.environ.get("APPTAINER_BIND"), *outside_folders()]))
+    os.environ |= {"APPTAINER_BIND": ",".join([*filter(None, [os.getenv("APPTAINER_BIND")]), *outside_folders()])}
 
 
 def flags(values):
@@ -119,21 +165,36 @@ def flags(values):
     return shlex.join(f"--{key.replace('_', '-')}={value}" for key, value in text.items())
 
 
-def list_flags():
-    if LOCAL:
-        return flags({"source": "local", "path": LOCAL})
-    return flags({key: CONFIG["dataset"][key] for key in ("source", "repo", "revision")})
+@cache
+def held(kind, url):
+    """A digest of what a folder in object storage holds now: one listing, no download."""
+    try:
+        return list_files("s3", kind, url, "")[1]
+    except UserError as error:
+        raise SystemExit(f"radtune: {error}")
+
+
+def place(kind, section):
+    given = {key: section[key] for key in ("source", "repo", "revision")}
+    # of the jobs that plan again on another machine only these need credentials
+    asks = workflow.is_main_process or {"list_shards", "fetch_model"} & set(workflow.dag_settings.allowed_rules)
+    return given | ({"revision": held(kind, section["repo"])} if section["source"] == "s3" and asks else {})
+
+
+def list_flags(wildcards):
+    return flags({"source": "local", "path": LOCAL} if LOCAL else place("dataset", CONFIG["dataset"]))
 
 
 def model_flags(wildcards):
-    return flags({key: MODELS[wildcards.hub]["model"][key] for key in ("source", "repo", "revision")})
+    return flags(place("model", MODELS[wildcards.hub]["model"]))
 
 
 def fetch_flags(wildcards):
     found = listing()
     shard = found["shards"][wildcards.shard]
     stated = {key: shard[key] for key in ("size", "sha256") if shard[key] is not None}
-    return flags({key: found[key] for key in ("source", "repo", "revision")} | stated)
+    # a shard's own revision, where it has one, so that another shard's makes nothing of it stale
+    return flags({key: (found | shard)[key] for key in ("source", "repo", "revision")} | stated)
 
 
 def split_flags():
@@ -145,7 +206,7 @@ def preview_flags(wildcards):
     return flags(
         data_flags()
         | {"shards": f"{RESULTS}/data/shards", "media_dir": MEDIA, "column": CONFIG["dataset"]["columns"]["image"]}
-        | {"box": DATASETS[wildcards.dataset]["answers"]["box"]}
+        | {"sharegpt": f"{RESULTS}/sharegpt/{wildcards.dataset}", "box": DATASETS[wildcards.dataset]["answers"]["box"]}
     )
 
 

@@ -18,6 +18,8 @@ rule evaluate_split:
         "<logs>/evaluate_split/{experiment}/{split}.log",
     benchmark:
         "<benchmarks>/evaluate_split/{experiment}/{split}.jsonl"
+    resources:
+        mem_mb=memory(350, per_mb=110),
     params:
         code=digest("radtune.evaluate.score"),
     shell:

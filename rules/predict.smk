@@ -21,12 +21,11 @@ rule predict_split:
     benchmark:
         "<benchmarks>/predict_split/{experiment}/{split}.jsonl"
     resources:
-        gpu=1,
+        **gpu_job(hours=8, mem_mb=MODEL_MEMORY),
     params:
         code=digest("radtune.predict.generate"),
         flags=predict_flags,
     shell:
-        "radtune predict {params.flags}"
-        " --model {input.model}"
-        " --sharegpt {input.sharegpt}"
+        "radtune predict --gpus {resources.gpu} {resources.limit} {params.flags}"
+        " --model {input.model} --sharegpt {input.sharegpt}"
         " --out {output} > {log} 2>&1"

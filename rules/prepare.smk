@@ -20,6 +20,8 @@ rule index_shard:
         "<logs>/index_shard/{shard}.log",
     benchmark:
         "<benchmarks>/index_shard/{shard}.jsonl"
+    resources:
+        mem_mb=memory(650),
     params:
         code=digest("radtune.data.index"),
         split=shard_entry("split"),
@@ -44,6 +46,8 @@ rule merge_index:
         "<logs>/merge_index.log",
     benchmark:
         "<benchmarks>/merge_index.jsonl"
+    resources:
+        mem_mb=memory(150, per_mb=13),
     params:
         code=digest("radtune.data.index"),
     shell:
@@ -66,6 +70,7 @@ rule scan_shard:
         "<benchmarks>/scan_shard/{shard}.jsonl"
     priority: 2  # the longest jobs: what else there is to do fits beside the last ones
     resources:
+        mem_mb=memory(650),
         recipes=RECIPES,
     params:
         code=digest("radtune.images.scan", without="radtune.images.enhance"),
@@ -90,6 +95,8 @@ rule split_samples:
     benchmark:
         "<benchmarks>/split_samples.jsonl"
     priority: 1
+    resources:
+        mem_mb=memory(250, per_mb=50),
     params:
         code=digest("radtune.data.split"),
         flags=split_flags(),
@@ -111,6 +118,8 @@ rule check_texts:
         "<logs>/check_texts.log",
     benchmark:
         "<benchmarks>/check_texts.jsonl"
+    resources:
+        mem_mb=memory(150, per_mb=12),
     params:
         code=digest("radtune.data.check"),
         flags=flags({key: CONFIG["split"][key] for key in ("by", "fractions")}),
@@ -132,6 +141,8 @@ rule enhance_shard:
         "<logs>/enhance_shard/{recipe}/{shard}.log",
     benchmark:
         "<benchmarks>/enhance_shard/{recipe}/{shard}.jsonl"
+    resources:
+        mem_mb=memory(650),
     params:
         code=digest("radtune.images.enhance"),
         flags=enhance_flags,
@@ -149,15 +160,14 @@ rule write_sharegpt:
         geometry=recipe_files("<results>/images/{recipe}/geometry/{shard}.parquet"),
         prompts=lookup(dpath="{dataset}/prompts/file", within=DATASETS),
     output:
-        collect(
-            "<results>/sharegpt/{{dataset}}/{split}.json",
-            split=["train", "validation", "test"],
-        ),
+        collect("<results>/sharegpt/{{dataset}}/{split}.json", split=["train", "validation", "test"]),
         info="<results>/sharegpt/{dataset}/dataset_info.json",
     log:
         "<logs>/write_sharegpt/{dataset}.log",
     benchmark:
         "<benchmarks>/write_sharegpt/{dataset}.jsonl"
+    resources:
+        mem_mb=memory(160, per_mb=80),
     params:
         code=digest("radtune.data.sharegpt"),
         flags=sharegpt_flags,

@@ -13,6 +13,8 @@ rule write_config:
         "<results>/config.yaml",
     log:
         "<logs>/write_config.log",
+    resources:
+        mem_mb=memory(100),
     params:
         config=json.dumps(CONFIG, ensure_ascii=False),
     shell:
@@ -35,12 +37,13 @@ rule draw_preview:
         "<logs>/draw_preview/{dataset}.log",
     benchmark:
         "<benchmarks>/draw_preview/{dataset}.jsonl"
+    resources:
+        mem_mb=memory(300, per_mb=0.1),
     params:
         code=digest("radtune.report.preview"),
-        sharegpt=subpath(input.sharegpt, parent=True),
         flags=preview_flags,
     shell:
-        "radtune preview {params.flags} --sharegpt {params.sharegpt} --images {input.images}"
+        "radtune preview {params.flags} --images {input.images}"
         " --scan {input.scan} --geometry {input.geometry} --out {output} 2> {log}"
 
 
@@ -59,6 +62,8 @@ rule write_report:
         "<logs>/write_report.log",
     benchmark:
         "<benchmarks>/write_report.jsonl"
+    resources:
+        mem_mb=memory(250, per_mb=3),
     params:
         code=digest("radtune.report.page"),
         flags=report_flags(),

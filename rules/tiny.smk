@@ -17,6 +17,8 @@ rule draw_practice:
         "<benchmarks>/draw_practice/{tiny}.jsonl"
     container:
         IMAGES["prepare"]
+    resources:
+        mem_mb=memory(250),
     params:
         code=digest("radtune.data.phantom"),
         images=lookup(dpath="{tiny}/model/tiny/images", within=MODELS),
@@ -38,6 +40,8 @@ rule enhance_practice:
         "<benchmarks>/enhance_practice/{tiny}.jsonl"
     container:
         IMAGES["prepare"]
+    resources:
+        mem_mb=memory(650),
     params:
         code=digest("radtune.images.enhance"),
         flags=practice_flags,
@@ -57,6 +61,8 @@ rule build_tiny:
         "<logs>/build_tiny/{tiny}.log",
     benchmark:
         "<benchmarks>/build_tiny/{tiny}.jsonl"
+    resources:
+        mem_mb=memory(900),
     params:
         code=digest("radtune.train.tiny"),
         seed=lookup(dpath="{tiny}/model/tiny/seed", within=MODELS),
@@ -80,14 +86,14 @@ rule teach_tiny:
     benchmark:
         "<benchmarks>/teach_tiny/{tiny}.jsonl"
     resources:
-        gpu=1,
+        **gpu_job(hours=1, mem_mb=SEE_MEMORY),
     params:
         code=digest("radtune.train.see"),
         flags=see_flags,
         media=subpath(input.images, parent=True),
     shell:
-        "radtune teach-to-see {params.flags} --model {input.model} --practice {input.practice}/train.json"
-        " --media-dir {params.media} --out {output} > {log} 2>&1"
+        "radtune teach-to-see --gpus {resources.gpu} {resources.limit} {params.flags} --model {input.model}"
+        " --practice {input.practice}/train.json --media-dir {params.media} --out {output} > {log} 2>&1"
 
 
 rule train_tiny:
@@ -104,12 +110,13 @@ rule train_tiny:
     benchmark:
         "<benchmarks>/train_tiny/{tiny}.jsonl"
     resources:
-        gpu=1,
+        **gpu_job(hours=1, mem_mb=MODEL_MEMORY),
     params:
         code=digest("radtune.train.launch"),
         flags=tiny_flags,
         media=subpath(input.images, parent=True),
         out=subpath(output.summary, parent=True),
     shell:
-        "radtune train {params.flags} --model {input.model} --dataset-dir {input.practice} --media-dir {params.media}"
+        "radtune train --gpus {resources.gpu} {resources.limit} {params.flags} --model {input.model}"
+        " --dataset-dir {input.practice} --media-dir {params.media}"
         " --weights {output.model} --out {params.out} > {log} 2>&1"

@@ -22,9 +22,10 @@ rule train_adapter:
     benchmark:
         "<benchmarks>/train_adapter/{experiment}.jsonl"
     resources:
-        gpu=1,
+        **gpu_job(hours=24, mem_mb=MODEL_MEMORY),
     params:
         code=digest("radtune.train.launch"),
         flags=train_flags,
     shell:
-        "radtune train {params.flags} --model {input.model} --weights {output.adapter} > {log} 2>&1"
+        "radtune train --gpus {resources.gpu} {resources.limit} {params.flags}"
+        " --model {input.model} --weights {output.adapter} > {log} 2>&1"

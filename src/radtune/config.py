@@ -10,6 +10,7 @@ import copy
 import difflib
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +101,18 @@ def _merge(base: Config, over: Config) -> Config:
 
 
 def _folder(section: Config, where: str) -> None:
+    """Check the folder of source local. One in object storage is handled like a repository, of source s3."""
     if section["source"] != "local":
         return
     path = section["path"]
+    if path and path.startswith("s3:"):
+        if not re.fullmatch(r"s3://[A-Za-z0-9._-]+(/[^/?#@:\s]+)*/?", path):  # not shown: it may hold a credential
+            raise UserError(
+                f"config: {where}.path is not of the form s3://BUCKET/PREFIX; who may read it, AWS_ACCESS_KEY_ID and"
+                " AWS_SECRET_ACCESS_KEY in the environment say."
+            )
+        section |= {"source": "s3", "path": None, "repo": path.rstrip("/"), "revision": ""}
+        return
     if path is None:
         raise UserError(f"config: {where}.path is missing; {where}.source local needs a folder.")
     if not Path(path).is_dir():
@@ -126,7 +136,8 @@ def _experiment(name: str, given: Config, config: Config, schema: Config) -> Con
         raise UserError(f"config: {where}.prompts.file {prompts['file']} is no file.")
     same = [full["images"], prompts, full["answers"], config["split"]["by"]]
     full["dataset"] = f"{full['images']}-{prompts['language']}-{_short(same)}"
-    full["model_name"] = f"{Path(full['model']['path'] or full['model']['repo']).name}-{_short(full['model'])}"
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", Path(full["model"]["path"] or full["model"]["repo"]).name)
+    full["model_name"] = f"{name}-{_short(full['model'])}"
     if full["model"]["source"] == "tiny":
         full["model_name"] = f"tiny-{_short([full['model'], config['images'][full['images']]['size']])}"
     return full

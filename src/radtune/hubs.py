@@ -1,9 +1,11 @@
-"""Hugging Face and ModelScope: what a repository holds at a commit, and its files, checked, whole or not at all.
+"""Hugging Face, ModelScope and S3: what a repository holds at a commit, and its files, checked, whole or not at all.
 
     radtune fetch-model --source huggingface --repo OWNER/NAME --revision main --out FOLDER
+    radtune fetch-model --source s3 --repo s3://BUCKET/PREFIX --revision "" --out FOLDER
 
 Each hub's own client does the talking. HF_TOKEN and MODELSCOPE_API_TOKEN are read from the environment alone, and
-HF_ENDPOINT and MODELSCOPE_ENDPOINT name another server.
+HF_ENDPOINT and MODELSCOPE_ENDPOINT name another server; for S3 see bucket.py. A prefix of a bucket has no commits: a
+digest of what it holds stands for one, and an object's ETag is its own revision.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
+from radtune import bucket
 from radtune.files import UserError, read_json, replacing, write_json
 
 RECORD = "revision.json"  # in a model's folder: source, repo, revision as asked, commit, files
 TRIES = 3  # of one file whose connection drops; each goes on where the last stopped
 SECONDS = 10  # to wait for a hub's answer
 _TOKENS = {"huggingface": "HF_TOKEN", "modelscope": "MODELSCOPE_API_TOKEN"}
+_SECRETS = (*_TOKENS.values(), "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 # The clients read these as they are imported: one sentence at a failure, and soon.
 _SETTINGS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -40,11 +44,18 @@ T = TypeVar("T")
 
 
 class HubFile(NamedTuple):
-    """A file of a repository, with the size in bytes and the sha256 that the hub states for it, if it does."""
+    """A file of a repository, with the size in bytes and the sha256 that the hub states for it, if it does; and its own
+    revision where files have one each: an object's ETag.
+    """
 
     path: str
     size: int | None
     sha256: str | None
+    revision: str | None = None
+
+    def stated(self) -> dict[str, Any]:
+        """As JSON; null where the hub states none."""
+        return {key: value for key, value in self._asdict().items() if key != "revision" or value}
 
 
 def _client(source: str) -> Any:
@@ -70,9 +81,11 @@ def _refusal(error: Exception, source: str, kind: str, what: str) -> UserError:
     """One sentence for what a client raised, with the key of the config to check."""
     if type(error).__name__ == "LocalEntryNotFoundError" and isinstance(error.__cause__, Exception):
         error = error.__cause__  # huggingface_hub looked on the disk for what the hub did not give
-    name, token = type(error).__name__, _TOKENS[source]
+    name, token = type(error).__name__, _TOKENS.get(source, "")
     status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
-    if name == "RevisionNotFoundError":
+    if source == "s3" and (known := bucket.explain(error, f"{kind}.path")):
+        why, advice = _plain(known[0]), known[1]
+    elif name == "RevisionNotFoundError":
         why, advice = "no such revision", f"check {kind}.revision"
     elif name == "GatedRepoError":
         why, advice = "gated", f"ask for access to {kind}.repo on the hub, and set {token} to the token of who has it"
@@ -88,14 +101,16 @@ def _refusal(error: Exception, source: str, kind: str, what: str) -> UserError:
         elif isinstance(error, ValueError):
             advice = f"check {kind}.repo and {kind}.revision"
         else:
-            advice = "check the connection and run it again: a broken download goes on where it stopped"
+            server = " and AWS_ENDPOINT_URL" if source == "s3" else ""
+            advice = f"check the connection{server} and run it again: a broken download goes on where it stopped"
     return UserError(f"{source} did not give {what} ({why}); {advice}.")
 
 
-def _plain(error: Exception) -> str:
+def _plain(error: Exception | str) -> str:
     """A client's words on one short line, without what a log may not hold."""
-    words = re.sub(r"\?\S*", "", " ".join(str(error).split()))  # the query of a signed address is a credential
-    for secret in (os.environ.get(variable) for variable in _TOKENS.values()):
+    words = re.sub(r'\?[^\s"]*', "", " ".join(str(error).split()))  # the query of a signed address is a credential
+    words = re.sub(r"//[^/\s]*@", "//", words)  # and so is the user of a server's
+    for secret in (os.environ.get(variable) for variable in _SECRETS):
         words = words.replace(secret, "***") if secret else words
     return "".join(filter(str.isprintable, words))[:200].rstrip(".")
 
@@ -127,6 +142,12 @@ def _modelscope_listing(repo: str, kind: str, revision: str) -> tuple[list[HubFi
 
 def list_files(source: str, kind: str, repo: str, revision: str) -> tuple[list[HubFile], str]:
     """What a repository (`kind` is dataset or model) holds, and the revision as a commit if the hub names one."""
+    if source == "s3":
+        suffix = ".parquet" if kind == "dataset" else ""
+        objects = _ask(source, kind, repo, lambda: bucket.list_objects(repo, suffix))
+        if not objects:
+            raise UserError(f"{repo} holds no {f'{suffix} file'.strip()}; check {kind}.path.")
+        return [HubFile(one.path, one.size, None, one.etag) for one in objects], bucket.digest(objects)
     if source == "modelscope":
         return _ask(source, kind, repo, lambda: _modelscope_listing(repo, kind, revision))
     settings = {"repo_type": kind, "revision": revision, "files_metadata": True, "timeout": SECONDS}
@@ -153,8 +174,8 @@ def _fetch(source: str, kind: str, repo: str, revision: str, file: HubFile, room
     what = f"{repo}/{file.path}"
     path = PurePosixPath(file.path)
     if path.is_absolute() or ".." in path.parts or "\\" in file.path:
-        raise UserError(f"{what} is no path inside a folder; check {kind}.repo.")
-    if not file.sha256:
+        raise UserError(f"{what} is no path inside a folder; check {kind}.{'path' if source == 's3' else 'repo'}.")
+    if not file.sha256 and not file.revision:
         shutil.rmtree(room, ignore_errors=True)  # nothing would tell old bytes from new ones
     try:
         got = _try(source, kind, repo, revision, file, room)
@@ -171,6 +192,8 @@ def _fetch(source: str, kind: str, repo: str, revision: str, file: HubFile, room
 
 
 def _try(source: str, kind: str, repo: str, revision: str, file: HubFile, room: Path) -> Path:
+    if source == "s3":
+        return bucket.download(repo, file.path, file.size, revision, room)
     client = _client(source)
     place = {"repo_type": kind, "revision": revision, "local_dir": room}
     if source == "modelscope":
@@ -211,12 +234,13 @@ def download_model(source: str, repo: str, revision: str, out: Path) -> None:
         files, commit = list_files(source, "model", repo, revision)
         if not files:
             raise UserError(f"{source}: {repo}@{revision} holds no file; check model.repo and model.revision.")
-        stated = [file._asdict() for file in files]
+        stated = [file.stated() for file in files]
         record = {"source": source, "repo": repo, "revision": revision, "commit": commit, "files": stated}
         if (out / RECORD).is_file() and read_json(out / RECORD) == record:
             return
         rooms = [room / hashlib.sha256(file.path.encode()).hexdigest()[:16] for file in files]
-        got = [_fetch(source, "model", repo, commit, *pair) for pair in zip(files, rooms, strict=True)]
+        pairs = zip(files, rooms, strict=True)
+        got = [_fetch(source, "model", repo, file.revision or commit, file, place) for file, place in pairs]
         with replacing(out) as temporary:
             for file, path in zip(files, got, strict=True):
                 (temporary / file.path).parent.mkdir(parents=True, exist_ok=True)

@@ -37,8 +37,9 @@ def open_shard(path: Path, columns: list[str]) -> pq.ParquetFile:
     """The shard, to be streamed; raises UserError where it is no parquet or lacks one of `columns`."""
     try:
         file = pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
-    except OSError as error:
-        raise UserError(f"{path} is no readable parquet file ({error}); fetch or write it again.") from None
+    except (OSError, pa.ArrowInvalid) as error:
+        why = str(error).rstrip(".")
+        raise UserError(f"{path} is no readable parquet file ({why}); fetch or write it again.") from None
     missing = [name for name in columns if name not in file.schema_arrow.names]
     if missing:
         there = ", ".join(file.schema_arrow.names)

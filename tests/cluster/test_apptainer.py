@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -45,7 +46,7 @@ def snakemake(folder: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def place(folder: Path, images: dict[str, Path], **config: object) -> Path:
+def place(folder: Path, images: dict[str, Path], config: dict[str, Any] | None = None) -> Path:
     """A copy of the tree, as links would lead out of what a container sees; the images are opened outside of any."""
     for name in ("workflow", "rules", "config", "src"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -56,7 +57,7 @@ def place(folder: Path, images: dict[str, Path], **config: object) -> Path:
     entries = {name: f"containers/build/{image.name}" for name, image in images.items()}
     (build / "images.yaml").write_text(yaml.safe_dump(entries))
     shutil.copy(ROOT / "containers" / "images.yaml", folder / "containers")
-    (folder / "my.yaml").write_text(yaml.safe_dump(SMALL | config))
+    (folder / "my.yaml").write_text(yaml.safe_dump(SMALL | (config or {})))
     return folder
 
 
@@ -128,7 +129,7 @@ def test_real_slices_outside_the_working_directory(real_data: Path, images: dict
             capture_output=True,
         )
         config = {"dataset": {"source": "local", "path": name}, "images": {"enhanced": {"size": 448}}}
-        outside, inside = (place(tmp_path / kind, images, **config) for kind in ("outside", "inside"))
+        outside, inside = (place(tmp_path / kind, images, config) for kind in ("outside", "inside"))
         snakemake(outside, "--", "prepare")
         snakemake(inside, *CONTAINED, "--", "prepare")
         results = outputs(outside)

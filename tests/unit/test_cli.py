@@ -29,6 +29,13 @@ def test_an_unreachable_hub_is_one_sentence_and_leaves_nothing(tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
+def test_a_report_needs_no_training() -> None:
+    files = ("config", "evaluations", "sample-scores", "predictions", "leakage", "quarantine", "checks", "disagreements")
+    needed = [f"--{name}=x" for name in (*files, "samples-table", "media-dir", "title", "out")]
+    _, bound, _ = app.parse_args(["report", *needed])
+    assert "trainings" not in bound.arguments
+
+
 def test_every_command_has_help_and_loads_no_torch() -> None:
     program = (
         "import sys; from radtune.cli import app\n"

@@ -43,6 +43,8 @@ def test_each_shipped_config_is_valid_and_has_the_untuned_base(name: str) -> Non
         ({"dataset": {"source": "local"}}, "dataset.path is missing"),
         ({"dataset": {"source": "local", "path": "no/where"}}, "dataset.path no/where is no folder."),
         ({"model": {"source": "local", "path": "no/model"}}, "model.path no/model is no folder."),
+        ({"dataset": {"source": "local", "path": "s3:/b/set"}}, "dataset.path is not of the form s3://BUCKET/PREFIX"),
+        ({"model": {"source": "local", "path": "s3://b/m?X-Amz-Signature=1"}}, "model.path is not of the form s3://"),
         ({"prompts": {"file": "no.yaml"}}, "prompts.file no.yaml is no file."),
         ({"experiments": {"lora": {"images": "enhancd"}}}, "experiments.lora.images enhancd is no recipe under images"),
         ({"experiments": {"a": {}, "b": {"init_adapter": "aa"}}}, "aa is no trained experiment; did you mean a?"),
@@ -56,6 +58,21 @@ def test_a_mistake_is_one_sentence(config: dict[str, Any], sentence: str) -> Non
         resolve(config)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_in_object_storage_needs_no_folder_here_and_shows_no_credential() -> None:
+    given = {"a": {}, "b": {"model": {"source": "local", "path": "s3://bucket/models/My=Qwen/"}}}
+    config = resolve({"dataset": {"source": "local", "path": "s3://bucket/set/"}, "experiments": given})
+    found = [config["dataset"], config["experiments"]["b"]["model"]]
+    assert [(part["source"], part["repo"]) for part in found] == [
+        ("s3", "s3://bucket/set"),
+        ("s3", "s3://bucket/models/My=Qwen"),
+    ]
+    assert config["experiments"]["b"]["model_name"].startswith("My-Qwen-")
+    assert config["experiments"]["a"]["model"]["source"] == "huggingface"
+    with pytest.raises(UserError) as caught:
+        resolve({"dataset": {"source": "local", "path": "s3://key:secret@bucket/set"}})
+    assert "secret@" not in str(caught.value)
 
 
 def test_an_experiment_overrides_only_what_it_names() -> None:

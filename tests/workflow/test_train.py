@@ -294,3 +294,70 @@ def test_the_adapter_loads_in_peft(base: Path, resumed: tuple[Path, str]) -> Non
     weights = [weight for name, weight in model.named_parameters() if "lora_B" in name]
     assert weights
     assert any(weight.abs().sum() > 0 for weight in weights)
+
+
+OUT_OF_MEMORY = """
+import sys
+if "radtune.train.rank" in sys.orig_argv:  # the trainer, and no other process of this Python
+    import torch
+    step, steps = torch.optim.AdamW.step, []
+    def run_out(self, *args, **kwargs):
+        steps.append(0)
+        if len(steps) == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total of 24 GiB.")
+        return step(self, *args, **kwargs)
+    torch.optim.AdamW.step = run_out
+"""
+
+
+def test_a_trainer_without_memory_names_the_setting_and_keeps_its_checkpoints(
+    data: Path, random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    call = arguments(data, random_model, "memory", finetuning_type="full", max_steps=6, save_steps=2)
+    settings = call.pop("settings")
+    (tmp_path / "sitecustomize.py").write_text(OUT_OF_MEMORY)
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        with pytest.raises(files.UserError) as caught:
+            launch.train(settings, **call)
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{call['out'] / 'train.yaml'}: training failed: out of GPU memory (")
+    assert "asked for 2.00 GiB more): lower per_device_train_batch_size (now 4) or cutoff_len (now 256)" in sentence
+    assert "\n" not in sentence
+    assert "in _inner_training_loop" in capfd.readouterr().err  # the log has the whole way
+    (checkpoint,) = call["out"].glob("run-*/checkpoint-*")
+    assert checkpoint.name == "checkpoint-2"
+    launch.train(settings, **call)
+    assert "Resuming training from" in capfd.readouterr().err
+    assert files.read_json(call["out"] / "summary.json")["steps"] == 6
+
+
+def test_a_trainer_without_its_gpu_says_so(data: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    call = arguments(data, random_model, "no-gpu", finetuning_type="full", max_steps=1)
+    with pytest.raises(files.UserError, match="training failed: torch sees 0 GPUs, but 1 was promised to this job"):
+        launch.train(call.pop("settings"), **call, gpu_memory_gib=24)
+
+
+def test_a_prediction_without_memory_keeps_what_is_done_for_a_smaller_batch(
+    data: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from transformers import GenerationMixin
+
+    generated, sizes = GenerationMixin.generate, []
+
+    def run_out(self: Any, *args: Any, **kwargs: Any) -> Any:
+        sizes.append(len(kwargs["input_ids"]))
+        if len(sizes) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return generated(self, *args, **kwargs)
+
+    monkeypatch.setattr(GenerationMixin, "generate", run_out)
+    with pytest.raises(files.UserError) as caught:
+        predict(base, None, data, tmp_path / "val.jsonl", 4)
+    assert f"lower batch_size (now 4) or image_max_pixels (now {128 * 96}); finished samples are kept." in str(
+        caught.value
+    )
+    assert len(predict(base, None, data, tmp_path / "val.jsonl", 2)) == 10
+    assert sizes == [4, 4, 2, 2, 2]

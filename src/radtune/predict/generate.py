@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
-from radtune import files
+from radtune import files, gpu
 from radtune.digest import digest
 
 IMAGE = "<image>"  # LLaMA-Factory's placeholder
@@ -34,11 +34,16 @@ def predict(
     batch_size: int,
     image_max_pixels: int,
     image_min_pixels: int,
+    gpus: int = 1,
+    gpu_memory_gib: float | None = None,
 ) -> None:
     """Write one JSON line a sample, in the order of `sharegpt`.
 
     A line holds id, tag, group, image, prompt, prediction, reference, seconds (its share of the batch's), tokens (new
     ones, without the end token) and stopped (false where max_new_tokens cut the answer). fp32 on the CPU, bf16 on CUDA.
+
+    `gpus`: as many must be there, and no more; the first is used, its memory up to `gpu_memory_gib`. With that null,
+    none has to be there.
     """
     records = files.read_json(sharegpt)
     images = sorted({image for record in records for image in record["images"]})
@@ -58,14 +63,21 @@ def predict(
         waiting = (n for n in range(len(records)) if n not in done)
         order = sorted(waiting, key=lambda n: (len(_prompt(records[n])), _prompt(records[n])), reverse=True)
         if order:
-            loaded, processor = load(model, adapter)
+            device = gpu.claim(gpus, gpu_memory_gib)
+            with gpu.explained(gpu_memory_gib, lambda _: "the model's weights alone do not fit; take a smaller model"):
+                loaded, processor = load(model, adapter, device)
+        advice = f"lower batch_size (now {batch_size}) or image_max_pixels (now {image_max_pixels})"
+        if batch_size == 1:
+            advice = f"lower image_max_pixels (now {image_max_pixels}) or max_new_tokens (now {max_new_tokens})"
         with tqdm(
             total=len(records), initial=len(done), desc=f"predict {out.stem}", unit="sample", disable=None
         ) as bar:
             for start in range(0, len(order), batch_size):
                 batch = order[start : start + batch_size]
                 encoded = encode(processor, [records[n] for n in batch], media_dir, **limits)
-                for n, answer in zip(batch, _answer(loaded, processor, encoded, max_new_tokens), strict=True):
+                with gpu.explained(gpu_memory_gib, lambda _: f"{advice}; finished samples are kept"):
+                    answers = _answer(loaded, processor, encoded, max_new_tokens)
+                for n, answer in zip(batch, answers, strict=True):
                     done[n] = _row(records[n], answer)
                     file.write(json.dumps({"n": n, **done[n]}, ensure_ascii=False).encode() + b"\n")
                 file.flush()
@@ -74,16 +86,15 @@ def predict(
     partial.unlink(missing_ok=True)
 
 
-def load(model: Path, adapter: Path | None) -> tuple[Any, Any]:
+def load(model: Path, adapter: Path | None, device: str) -> tuple[Any, Any]:
     """The model, adapter merged in memory, and its processor, padding on the left; greedy whatever its own settings."""
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
-    cuda = torch.cuda.is_available()
     processor = AutoProcessor.from_pretrained(model)
     processor.tokenizer.padding_side = "left"
     loaded = AutoModelForImageTextToText.from_pretrained(
-        model, dtype=torch.bfloat16 if cuda else torch.float32, device_map={"": "cuda:0" if cuda else "cpu"}
+        model, dtype=torch.float32 if device == "cpu" else torch.bfloat16, device_map={"": device}
     )
     if adapter:
         from peft import PeftModel
@@ -143,11 +154,8 @@ def _answer(model: Any, processor: Any, encoded: Any, max_new_tokens: int) -> li
 
     began = time.perf_counter()
     tensors = {name: tensor.to(model.device) for name, tensor in encoded.items()}
-    try:
-        with torch.inference_mode():
-            tokens = model.generate(**tensors, max_new_tokens=max_new_tokens)
-    except torch.OutOfMemoryError as error:
-        raise files.UserError("predict: out of GPU memory; lower batch_size, finished samples are kept.") from error
+    with torch.inference_mode():
+        tokens = model.generate(**tensors, max_new_tokens=max_new_tokens)
     answers = []
     for new in tokens[:, encoded["input_ids"].shape[1] :].tolist():
         ends = [n for n, token in enumerate(new) if token in model.generation_config.eos_token_id]

@@ -54,7 +54,6 @@ def write_report(
     evaluations: list[Path],
     sample_scores: list[Path],
     predictions: list[Path],
-    trainings: list[Path],
     leakage: Path,
     quarantine: Path,
     checks: Path,
@@ -62,6 +61,7 @@ def write_report(
     samples_table: Path,
     media_dir: Path,
     title: str,
+    trainings: list[Path] | None = None,
 ) -> None:
     """Write the page. An experiment is named by the folder its evaluation, scores, predictions and training lie in."""
     results = [Evaluation(p.parent.name, _split(p), read_json(p)) for p in evaluations]
@@ -99,7 +99,7 @@ def write_report(
         charts=_score_charts([r for r in results if r.split == main]),
         tags=_tag_table([r for r in results if r.split == main]),
         results=results,
-        losses=_losses(trainings),
+        losses=_losses(trainings or []),
         cards=gallery.cards(read_jsonl(answers[key]), _read_scores(scores[key]), others, media_dir),
         data=data,
         config=config.read_text(encoding="utf-8"),

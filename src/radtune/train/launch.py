@@ -22,7 +22,7 @@ from typing import Any
 from radtune import files
 from radtune.digest import digest
 from radtune.flags import Json
-from radtune.train import llamafactory
+from radtune.train import llamafactory, rank
 
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -47,12 +47,17 @@ def train(
     eval_dataset: str | None = None,
     out: Path,
     weights: Path,
+    gpus: int = 1,
+    gpu_memory_gib: float | None = None,
 ) -> None:
     """Train as `settings` say (LLaMA-Factory's arguments) and write the results.
 
     Into `out`: train.yaml, trainer_log.jsonl (train and eval loss by step), loss.png and summary.json. Into `weights`:
     the adapter or, for finetuning_type full, the whole model with tokenizer and processor. `adapter` is one to go on
     training. Rerun after an interruption, it goes on from the last whole checkpoint; a finished run is collected again.
+
+    `gpus`: as many must be there, and no more, each one's memory used up to `gpu_memory_gib`; with that null, none has
+    to be there.
     """
     places: dict[str, Any] = {
         "model": model,
@@ -75,7 +80,7 @@ def train(
             fcntl.flock(lock, fcntl.LOCK_EX)
         if not _finished(run_dir):
             _remove_broken_checkpoints(run_dir)
-            _run(out / "train.yaml", run_dir, lock.fileno())
+            _run([str(out / "train.yaml"), str(gpus), json.dumps(gpu_memory_gib)], run_dir, lock.fileno())
         _collect(run_dir, out, weights, full=settings.get("finetuning_type") == "full")
     shutil.rmtree(run_dir / "cache", ignore_errors=True)
     for old in out.glob("run-*"):
@@ -135,15 +140,14 @@ def _is_json(path: Path) -> bool:
     return True
 
 
-def _run(train_yaml: Path, run_dir: Path, lock: int) -> None:
+def _run(arguments: list[str], run_dir: Path, lock: int) -> None:
     """Run the trainer, its output on stderr; `lock` is held as long as it lives. Its error becomes a UserError."""
     environment = {
         **os.environ,
         **OFFLINE,
         "HF_DATASETS_CACHE": str((run_dir / "cache").absolute()),  # not the home folder
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # torchrun, with several devices
     }
-    command = [sys.executable, "-m", "llamafactory.cli", "train", str(train_yaml)]
+    command = [sys.executable, "-m", rank.__name__, *arguments]
     tail = b""
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, pass_fds=[lock]
@@ -154,7 +158,7 @@ def _run(train_yaml: Path, run_dir: Path, lock: int) -> None:
             tail = (tail + chunk)[-262144:]
     if process.returncode:
         raise files.UserError(
-            f"{train_yaml}: LLaMA-Factory failed: {_reason(tail.decode(errors='replace'), process.returncode)}"
+            f"{arguments[0]}: training failed: {_reason(tail.decode(errors='replace'), process.returncode)}"
         )
 
 

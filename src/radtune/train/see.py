@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from radtune import files
+from radtune import files, gpu
 
 BATCH = 32
 LEARNING_RATE = 2e-3
@@ -24,11 +24,21 @@ PATCH_GAIN = 3  # so that what a patch shows weighs as much as where it lies
 
 
 def teach(
-    model: Path, practice: Path, media_dir: Path, out: Path, *, image_pixels: int, steps: int, seed: int = 0
+    model: Path,
+    practice: Path,
+    media_dir: Path,
+    out: Path,
+    *,
+    image_pixels: int,
+    steps: int,
+    seed: int = 0,
+    gpus: int = 1,
+    gpu_memory_gib: float | None = None,
 ) -> None:
     """Write `model` with a trained vision tower to the folder `out`.
 
-    `practice`: ShareGPT with `facts` ({name: word}) a record. `image_pixels`: of a picture in training.
+    `practice`: ShareGPT with `facts` ({name: word}) a record. `image_pixels`: of a picture in training. `gpus`: as many
+    must be there, and no more; the first is used, its memory up to `gpu_memory_gib`. With that null, none has to be.
     """
     import torch
     from torch.nn import CrossEntropyLoss, Linear, ModuleDict
@@ -36,29 +46,33 @@ def teach(
     from torch.nn.utils import clip_grad_norm_
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
+    device = gpu.claim(gpus, gpu_memory_gib)
     torch.manual_seed(seed)
     records = files.read_json(practice)
     processor = AutoProcessor.from_pretrained(model)
     pixels, grid = _pixels(processor, [media_dir / record["images"][0] for record in records], image_pixels)
     words = {name: sorted({record["facts"][name] for record in records}) for name in records[0]["facts"]}
     targets = {
-        name: torch.tensor([choices.index(record["facts"][name]) for record in records])
+        name: torch.tensor([choices.index(record["facts"][name]) for record in records], device=device)
         for name, choices in words.items()
     }
     loaded = AutoModelForImageTextToText.from_pretrained(model)
     tower = loaded.model.visual
     _spread(tower)
+    tower.to(device)
     width = tower.config.out_hidden_size
-    heads = ModuleDict({name: Linear(width, len(choices)) for name, choices in words.items()})
+    heads = ModuleDict({name: Linear(width, len(choices)) for name, choices in words.items()}).to(device)
     weights = [*tower.parameters(), *heads.parameters()]
     optimiser = torch.optim.AdamW(weights, LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, steps, pct_start=0.05)
     order = random.Random(seed)
     loss_of = CrossEntropyLoss()
-    with tqdm(range(steps), desc="teach to see", unit="step", disable=None) as bar:
+    bar = tqdm(range(steps), desc="teach to see", unit="step", disable=None)
+    with gpu.explained(gpu_memory_gib, lambda _: f"lower image_max_pixels (now {image_pixels})"), bar:
         for _ in bar:
             chosen = order.sample(range(len(records)), min(BATCH, len(records)))
-            tokens, _ = tower(pixels[chosen].float().flatten(0, 1), grid_thw=grid.expand(len(chosen), 3))
+            patches = pixels[chosen].to(device).float().flatten(0, 1)
+            tokens, _ = tower(patches, grid_thw=grid.to(device).expand(len(chosen), 3))
             seen = rms_norm(tokens, (width,)).view(len(chosen), -1, width).mean(1)  # as the language model norms them
             loss = sum(loss_of(head(seen), targets[name][chosen]) for name, head in heads.items())
             optimiser.zero_grad()

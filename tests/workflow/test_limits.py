@@ -1,0 +1,80 @@
+"""What rules ask for: the memory that their jobs take, and one GPU job at a time."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from running import ROOT, SMALL, place, snakemake
+
+sys.path.append(str(ROOT / "bench"))
+from memory import measured
+
+RULE = re.compile(r"^(?:rule|checkpoint) (\w+):\n(?:(?!rule |checkpoint ).*\n)*?    shell:", re.MULTILINE)
+SNAKEMAKE = 300  # MB of what a job asks for are not for its command
+GPU_JOB = """
+rule one:
+    output: "one.txt"
+    resources: gpu=1
+    shell: "date +%s.%N > {output}; sleep 2; date +%s.%N >> {output}"
+rule two:
+    output: "two.txt"
+    resources: gpu=1
+    shell: "date +%s.%N > {output}; sleep 2; date +%s.%N >> {output}"
+"""
+RETRY = """
+include: "rules/common.smk"
+CONFIG["limits"]["gpu_memory_gib"] = 20
+rule fails_once:
+    input: model="model"
+    output: "done.txt"
+    resources: **gpu_job(hours=1, mem_mb=memory(100, per_mb=2, of="model"))
+    shell:
+        "echo {resources.gpu} {resources.limit} {resources.mem_mb} {resources.runtime} >> asked.txt;"
+        " [ $(wc -l < asked.txt) -gt 1 ] && touch {output}"
+"""
+
+
+@pytest.mark.parametrize("profile", [True, False])
+def test_the_default_profile_runs_one_gpu_job_at_a_time(tmp_path: Path, profile: bool) -> None:
+    (tmp_path / "Snakefile").write_text(GPU_JOB)
+    chosen = str(ROOT / "workflow" / "profiles" / "default") if profile else "none"
+    done = snakemake(tmp_path, "--workflow-profile", chosen, "--", "one", "two")
+    assert done.returncode == 0, done.stdout
+    (_, end), (begin, _) = sorted(
+        [float(line) for line in (tmp_path / f"{name}.txt").read_text().splitlines()] for name in ("one", "two")
+    )
+    assert (end <= begin) is profile
+
+
+def test_every_rule_says_how_much_memory_it_takes() -> None:
+    for file in (ROOT / "rules").glob("*.smk"):
+        for rule in re.findall(r"^(?:rule|checkpoint) .*(?:\n(?:[ ].*)?)*", file.read_text(), re.MULTILINE):
+            if "    shell:\n" in rule:
+                assert "        mem_mb=memory(" in rule or "        **gpu_job(" in rule, rule.splitlines()[0]
+
+
+def test_a_retry_asks_for_twice_as_much(tmp_path: Path) -> None:
+    folder = place(tmp_path)
+    (folder / "Snakefile").write_text(RETRY)
+    (folder / "model").mkdir()
+    (folder / "model" / "weights").write_bytes(bytes(3 * 2**20))
+    done = snakemake(folder, "--configfile", "config/demo.yaml", "--workflow-profile", "none", "--retries", "1")
+    assert done.returncode == 0, done.stdout
+    assert (folder / "asked.txt").read_text().splitlines() == [
+        "1 --gpu-memory-gib=20 406 60",
+        "1 --gpu-memory-gib=20 812 120",
+    ]
+
+
+@pytest.mark.slow
+def test_no_job_takes_more_memory_than_its_rule_asks_for(tmp_path: Path) -> None:
+    folder = place(tmp_path)
+    config = SMALL | {"experiments": {"lora": {"training": {"max_steps": 1}}}}
+    (folder / "small.yaml").write_text(yaml.safe_dump(config))
+    found = measured(folder, "--configfile", "config/demo.yaml", "small.yaml", "--", "preview", "report", "prepare")
+    jobs = {log: job for rule in found.values() for log, job in rule.items()}
+    assert {log: job for log, job in jobs.items() if job[1] > job[0] - SNAKEMAKE} == {}
+    rules = {name for file in (ROOT / "rules").glob("*.smk") for name in RULE.findall(file.read_text())}
+    assert rules - set(found) == {"fetch_shard", "fetch_model"}  # a link here, and nothing to fetch
