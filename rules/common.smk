@@ -33,15 +33,16 @@ CONTAINED = DeploymentMethod.APPTAINER in workflow.deployment_settings.deploymen
 def images():
     """The image of each group of rules: published, or, which goes first, built on this machine."""
     paths = [Path("containers/images.yaml"), Path("containers/build/images.yaml")]
-    return {name: image for path in paths if path.exists() for name, image in yaml.safe_load(path.read_text()).items()}
+    found = {name: image for path in paths if path.exists() for name, image in yaml.safe_load(path.read_text()).items()}
+    return {name: image or f"containers/build/{name}.sif" for name, image in found.items()}
 
 
 IMAGES = images()
 
 
 onstart:
-    missing = [name for name, image in IMAGES.items() if CONTAINED and not image]
-    if missing:  # else Snakemake would run these rules outside a container, and not say so
+    missing = [name for name, image in IMAGES.items() if "://" not in image and not os.path.exists(image)]
+    if CONTAINED and missing:
         raise SystemExit(
             f"radtune: no image {missing[0]} is published; build it: containers/build.sh {missing[0]}."
         )

@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 store=${STORE:-$PWD/.images}
 mkdir -p "$store"
-if ! command -v debootstrap buildah >/dev/null; then
+if ! type debootstrap buildah envsubst >/dev/null 2>&1; then
     apt-get -qq update
     apt-get -qq install --yes --no-install-recommends debootstrap buildah gettext-base >/dev/null
 fi
