@@ -14,7 +14,7 @@ if ! type debootstrap buildah envsubst >/dev/null 2>&1; then
 fi
 containers/install_apptainer.sh
 export BUILDAH="buildah --root $store/root --runroot $store/run --storage-driver overlay"
-export BUDFLAGS="--isolation chroot --pull-never --layers" BASE_IMAGE=localhost/radtune/base PYTHON=3.11 TORCH=torch
+export BUDFLAGS="--isolation chroot --pull-never" BASE_IMAGE=localhost/radtune/base PYTHON=3.11 TORCH=torch
 if ! $BUILDAH inspect --type image $BASE_IMAGE >/dev/null 2>&1; then
     rm -rf "$store/base"
     debootstrap --variant=minbase --include=ca-certificates,python3,python3-pip bookworm "$store/base" >/dev/null

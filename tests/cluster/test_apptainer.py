@@ -179,13 +179,21 @@ def test_release_enters_digests_that_rules_can_pull(images: dict[str, Path], tmp
                 "PUSHFLAGS": "--tls-verify=false",
                 "STORE": str(ROOT / ".images"),
             }
-            command = [clone / "tests" / "cluster" / "build_images.sh", f"{address}/radtune", "prepare"]
+            command = [clone / "tests" / "cluster" / "build_images.sh", f"{address}/radtune", "evaluate"]
             subprocess.run(command, env=os.environ | environment, check=True)
-            entry = yaml.safe_load((clone / "containers" / "images.yaml").read_text())["prepare"]
-            assert re.fullmatch(rf"docker://{address}/radtune/prepare@sha256:[0-9a-f]{{64}}", entry)
-            environment = {"APPTAINER_NOHTTPS": "1", "APPTAINER_USERNS": "1"}
-            command = ["apptainer", "--quiet", "exec", entry, "python", "-c", "import cv2, faiss; print(cv2.__name__)"]
+            entry = yaml.safe_load((clone / "containers" / "images.yaml").read_text())["evaluate"]
+            assert re.fullmatch(rf"docker://{address}/radtune/evaluate@sha256:[0-9a-f]{{64}}", entry)
+            environment = {"APPTAINER_NOHTTPS": "1", "APPTAINER_USERNS": "1", "APPTAINER_DISABLE_CACHE": "1"}
+            command = [
+                "apptainer",
+                "--quiet",
+                "exec",
+                entry,
+                "python",
+                "-c",
+                "import sacrebleu; print(sacrebleu.__name__)",
+            ]
             done = subprocess.run(command, env=os.environ | environment, check=True, capture_output=True, text=True)
-            assert done.stdout.strip() == "cv2"
+            assert done.stdout.strip() == "sacrebleu"
         finally:
             registry.terminate()

@@ -30,7 +30,16 @@ def test_an_unreachable_hub_is_one_sentence_and_leaves_nothing(tmp_path: Path) -
 
 
 def test_a_report_needs_no_training() -> None:
-    files = ("config", "evaluations", "sample-scores", "predictions", "leakage", "quarantine", "checks", "disagreements")
+    files = (
+        "config",
+        "evaluations",
+        "sample-scores",
+        "predictions",
+        "leakage",
+        "quarantine",
+        "checks",
+        "disagreements",
+    )
     needed = [f"--{name}=x" for name in (*files, "samples-table", "media-dir", "title", "out")]
     _, bound, _ = app.parse_args(["report", *needed])
     assert "trainings" not in bound.arguments
