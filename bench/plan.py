@@ -1,5 +1,5 @@
-"""What planning takes: of the real job when it is finished, and of `prepare` for a 25-million-image set (8,000 shards, by
-default).
+"""What planning takes: of the real job when it is finished, and of `prepare` for a 25-million-image set (8,000 shards,
+by default).
 
 python bench/plan.py [--shards 8000]
 

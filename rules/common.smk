@@ -138,9 +138,9 @@ PHANTOMS = f"{RESULTS}/data/phantoms"
 LOCAL = {"local": CONFIG["dataset"]["path"], "phantom": PHANTOMS}.get(CONFIG["dataset"]["source"])
 # A local shard is linked by the shell alone, since starting Python for it takes ten times as long; by a relative link where
 # the config's path is relative, so that a tree can be moved with its data and results.
-LINK = "ln -sfn" if os.path.isabs(LOCAL or "") else "ln -sfnr"
+RELATIVE = "" if os.path.isabs(LOCAL or "") else "r"
 FETCH_SHARD = (
-    LINK + ' "$(realpath {params.origin:q})" {output} 2> {log}'
+    f'ln -sfn{RELATIVE} "$(realpath {{params.origin:q}})" {{output}} 2> {{log}}'
     if LOCAL
     else "radtune fetch-shard {params.flags} --origin {params.origin:q} --out {output} 2> {log}"
 )
