@@ -125,7 +125,6 @@ def volume(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_the_first_start_installs_snakemake_and_the_next_does_not(volume: Path) -> None:
     place = volume / "tree"
-    (place / "envs").symlink_to(ROOT / "envs")
     [setup] = manifests("job.yaml")[-1]["spec"]["template"]["spec"]["initContainers"]
     variables = {"PATH": image_path(volume / "bin"), "HOME": str(volume / "home")}
     made = []
