@@ -75,7 +75,7 @@ def print_by_rule(images: int) -> None:
     }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for link in ("workflow", "rules", "config", "containers"):
+        for link in ("workflow", "rules", "config", "containers", "envs"):
             (folder / link).symlink_to(ROOT / link)
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         found = measured(folder, "--configfile", "config.yaml", "--", "prepare", "preview", "results/config.yaml")

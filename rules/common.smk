@@ -48,9 +48,17 @@ onstart:
         )
 
 
+def stage(module, without=""):
+    """Digests of a stage's code and of its software, which is the same in its image and in .venv."""
+    try:
+        return f"{code.digest(module, without)}-{code.software(code.image(module))}"
+    except UserError as error:
+        raise SystemExit(f"radtune: {error}")
+
+
 def digest(module, without=""):
-    """The digest of a stage's code, taken only where a job of its rule is planned."""
-    return lambda wildcards: code.digest(module, without)
+    """The digests of a stage, taken only where a job of its rule is planned."""
+    return lambda wildcards: stage(module, without)
 
 
 def image_recipe(name):
@@ -110,7 +118,7 @@ MODELS = {value["model_name"]: value for value in EXPERIMENTS.values()}
 RECIPES = json.dumps(
     {
         "recipes": {value["images"]: image_recipe(value["images"]) for value in EXPERIMENTS.values()},
-        "code": code.digest("radtune.images.enhance"),
+        "code": stage("radtune.images.enhance"),
     }
 )
 SHAREGPT = collect("<results>/sharegpt/{dataset}/dataset_info.json", dataset=DATASETS)
@@ -129,9 +137,11 @@ wildcard_constraints:
 
 PHANTOMS = f"{RESULTS}/data/phantoms"
 LOCAL = {"local": CONFIG["dataset"]["path"], "phantom": PHANTOMS}.get(CONFIG["dataset"]["source"])
-# a local shard is linked by the shell alone, since starting Python for it takes ten times as long
+# A local shard is linked by the shell alone, since starting Python for it takes ten times as long; by a relative link where
+# the config's path is relative, so that a tree can be moved with its data and results.
+RELATIVE = "" if os.path.isabs(LOCAL or "") else "r"
 FETCH_SHARD = (
-    'ln -sfn "$(realpath {params.origin:q})" {output} 2> {log}'
+    f'ln -sfn{RELATIVE} "$(realpath {{params.origin:q}})" {{output}} 2> {{log}}'
     if LOCAL
     else "radtune fetch-shard {params.flags} --origin {params.origin:q} --out {output} 2> {log}"
 )

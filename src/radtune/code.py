@@ -1,15 +1,28 @@
-"""The digest of the code that a stage runs: Snakemake cannot see into `shell: radtune ...`, so rules carry this as a
-parameter, and a changed line of library code reruns the stages that it can affect and no others.
+"""Digests of the code that a stage runs and of the software under it: Snakemake cannot see into `shell: radtune ...`,
+so rules carry both as a parameter, and a changed line or version reruns the stages that it can affect and no others.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+import yaml
+
+from radtune.files import UserError
+
 _PACKAGE = Path(__file__).parent
+# rooms of the library, by the image that their stages run in; all of them, so that a new one cannot be forgotten
+_ROOMS = {
+    "prepare": ("data", "images", "hubs"),
+    "train": ("train", "predict"),
+    "evaluate": ("evaluate", "report"),
+}
+# torch stands in two locks, one for the images and one for everywhere else; a stage does not know where it ran
+_LOCKS = {"train": ("train", "torch", "torch-cu118")}
 
 
 def _file(module: str) -> Path | None:
@@ -51,7 +64,38 @@ def closure(module: str, without: str = "") -> list[str]:
 @cache
 def digest(module: str, without: str = "") -> str:
     """Twelve hex digits over the import closure of `module`, and over the templates beside its modules."""
+    return _short(name.encode() + _read(name)[1] for name in closure(module, without))
+
+
+def image(module: str) -> str:
+    """The image that the stage `module` runs in; KeyError for a room that has none."""
+    return {room: name for name, rooms in _ROOMS.items() for room in rooms}[module.split(".")[1]]
+
+
+@cache
+def software(name: str) -> str:
+    """Twelve hex digits over the software of image `name`: its locks, its Dockerfile, and its digest once published.
+
+    They are the same in a virtual environment, which has the versions of the same locks, so that moving between places
+    makes nothing stale. So is what says nothing of versions left out: comments, the hashes of a version's many wheels,
+    the registry, and images built here, which follow from the rest. Files are those of the working directory.
+    """
+    locks = [Path("envs", f"{lock}.lock.txt") for lock in _LOCKS.get(name, (name,))]
+    try:
+        lines = [line for path in [Path("containers", name, "Dockerfile"), *locks] for line in _statements(path)]
+        published = yaml.safe_load(Path("containers/images.yaml").read_text(encoding="utf-8")).get(name) or ""
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename} is missing; start from the folder that holds radtune's own tree.") from None
+    return _short(f"{line}\n".encode() for line in [*lines, published.rpartition("@")[2]])
+
+
+def _statements(path: Path) -> list[str]:
+    lines = [line.strip().removesuffix("\\").rstrip() for line in path.read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if line and not line.startswith(("#", "--hash="))]
+
+
+def _short(parts: Iterable[bytes]) -> str:
     total = hashlib.sha256()
-    for name in closure(module, without):
-        total.update(name.encode() + _read(name)[1])
+    for part in parts:
+        total.update(part)
     return total.hexdigest()[:12]

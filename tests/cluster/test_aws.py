@@ -18,6 +18,7 @@ import pytest
 import yaml
 from executors import ROOT, environment
 
+NAMES = ("prepare", "train", "evaluate")
 PROFILE = ROOT / "workflow" / "profiles" / "aws"
 VALIDATE = """
 import json, sys
@@ -88,11 +89,9 @@ def test_a_rule_becomes_a_job_with_what_it_asks_for(tmp_path: Path) -> None:
     place, tools = tmp_path / "tree", tmp_path / "bin"
     for folder in (place / "containers", tools, tmp_path / "home"):
         folder.mkdir(parents=True)
-    for name in ("workflow", "rules", "config", "src"):
+    for name in ("workflow", "rules", "config", "envs", "src", *(f"containers/{name}" for name in NAMES)):
         (place / name).symlink_to(ROOT / name)
-    images = {
-        name: f"docker://registry.example/a/{name}@sha256:{'0' * 64}" for name in ("prepare", "train", "evaluate")
-    }
+    images = {name: f"docker://registry.example/a/{name}@sha256:{'0' * 64}" for name in NAMES}
     (place / "containers/images.yaml").write_text(yaml.safe_dump(images))
     (place / "small.yaml").write_text("dataset: {phantom: {images: 24}}\nresults: results/small\n")
     (tools / "radtune").symlink_to(ROOT / "containers/radtune")

@@ -74,9 +74,11 @@ def test_files_agree_on_volume_account_and_folders() -> None:
 
 def tree(folder: Path) -> Path:
     """A clone as it lies on the volume, with images that a registry holds."""
-    for name in ("workflow", "rules", "config", "src"):
+    for name in ("workflow", "rules", "config", "envs", "src"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "containers").mkdir()
+    for name in REFERENCE:
+        (folder / "containers" / name).symlink_to(ROOT / "containers" / name)
     images = {name: f"docker://{reference}" for name, reference in REFERENCE.items()}
     (folder / "containers/images.yaml").write_text(yaml.safe_dump(images))
     (folder / "small.yaml").write_text(yaml.safe_dump(SMALL))
@@ -123,7 +125,6 @@ def volume(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_the_first_start_installs_snakemake_and_the_next_does_not(volume: Path) -> None:
     place = volume / "tree"
-    (place / "envs").symlink_to(ROOT / "envs")
     [setup] = manifests("job.yaml")[-1]["spec"]["template"]["spec"]["initContainers"]
     variables = {"PATH": image_path(volume / "bin"), "HOME": str(volume / "home")}
     made = []

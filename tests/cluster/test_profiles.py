@@ -87,7 +87,7 @@ def dry_run(profile: str, config: str, folder: Path) -> tuple[str, Counter[str],
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("profiles")
-    for name in ("workflow", "rules", "config", "containers"):
+    for name in ("workflow", "rules", "config", "containers", "envs"):
         (folder / name).symlink_to(ROOT / name)
     return folder
 

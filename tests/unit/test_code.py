@@ -2,13 +2,16 @@
 
 import ast
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from radtune import code
+from radtune.files import UserError
 
 PACKAGE = Path(code.__file__).parent
+IMAGES = ("prepare", "train", "evaluate")
 STAGES = ("data", "images", "train", "predict", "evaluate", "report")
 
 
@@ -55,6 +58,56 @@ def test_comments_docstrings_and_other_modules_do_not(package: Path) -> None:
     )
     (package / "other.py").write_text("x = 2\n")
     assert digest() == before
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the locks, Dockerfiles and references of the real one."""
+    root = PACKAGE.parents[1]
+    for name in ("envs", "containers"):
+        shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("build"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def software() -> dict[str, str]:
+    code.software.cache_clear()
+    return {name: code.software(name) for name in IMAGES}
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "changed"),
+    [
+        ("envs/prepare.lock.txt", "pillow==11.3.0", "pillow==11.3.1", {"prepare"}),
+        ("envs/torch.lock.txt", "torch==2.7.1", "torch==2.7.2", {"train"}),
+        ("envs/torch-cu118.lock.txt", "torch-2.7.1", "torch-2.7.2", {"train"}),
+        ("envs/evaluate.lock.txt", "    # via", "    # by way of", set()),
+        ("envs/evaluate.lock.txt", "--hash=sha256:2", "--hash=sha256:3", set()),
+        ("containers/train/Dockerfile", "ARG PYTHON=3.11.18", "ARG PYTHON=3.11.19", {"train"}),
+        ("containers/train/Dockerfile", "# the largest", "# a large", set()),
+        ("containers/images.yaml", "train: null", "train: docker://here/train@sha256:12", {"train"}),
+    ],
+)
+def test_versions_change_the_software(tree: Path, name: str, old: str, new: str, changed: set[str]) -> None:
+    before = software()
+    text = (tree / name).read_text()
+    assert old in text
+    (tree / name).write_text(text.replace(old, new, 1))
+    assert {name for name, digest in software().items() if digest != before[name]} == changed
+
+
+def test_another_registry_of_the_same_image_does_not(tree: Path) -> None:
+    found = []
+    for registry in ("here", "there/mirror"):
+        (tree / "containers/images.yaml").write_text(f"train: docker://{registry}/train@sha256:12")
+        found.append(software())
+    assert found[0] == found[1]
+
+
+def test_a_missing_lock_is_one_sentence(tree: Path) -> None:
+    (tree / "envs" / "train.lock.txt").unlink()
+    with pytest.raises(UserError, match=r"envs/train\.lock\.txt is missing; start from the folder"):
+        software()
 
 
 def test_no_stage_imports_another() -> None:

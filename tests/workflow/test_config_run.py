@@ -43,15 +43,13 @@ def test_a_target_stops_there_and_a_second_run_does_nothing(run: Run, tmp_path: 
     assert "Nothing to be done" in again.stdout
 
 
-def test_changed_enhancement_reruns_what_it_touches(run: Run, tmp_path: Path) -> None:
+def test_changed_enhancement_is_made_without_another_scan(run: Run, tmp_path: Path) -> None:
     files = ("--configfile", "config/demo.yaml", "small.yaml")
     assert run(*files, "--", "prepare").returncode == 0
     (tmp_path / "mine.yaml").write_text("images: {enhanced: {clahe: {clip_limit: 3.0}}}")
-    planned = run(*files, "mine.yaml", "--dry-run", "--", "prepare").stdout
-    rules = {line.split()[1].rstrip(":") for line in planned.splitlines() if line.startswith(("rule ", "localrule "))}
-    assert rules == {"enhance_shard", "write_sharegpt", "prepare"}
     done = run(*files, "mine.yaml", "--", "prepare")
     assert done.returncode == 0, done.stdout[-4000:]
+    assert "rule enhance_shard" in done.stdout
     assert "rule scan_shard" not in done.stdout
     assert "Nothing to be done" in run(*files, "mine.yaml", "--", "prepare").stdout
 
