@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-ROOT = Path(__file__).parents[2]
+from executors import ROOT
 
 
 @pytest.fixture(scope="session")

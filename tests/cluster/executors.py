@@ -1,10 +1,13 @@
-"""Environments with Snakemake and one executor each, from the locks in envs/."""
+"""What the tests of places share: environments with Snakemake and one executor each, and copies of the tree."""
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,4 +23,20 @@ def environment(name: str) -> Path:
         install = [uv, "pip", "install", "--quiet", "--python", folder, "--require-hashes", "-r", lock]
         subprocess.run(install, check=True, env={**os.environ, "UV_HTTP_TIMEOUT": "180"})
         done.write_text(digest)
+    return folder
+
+
+def copy_tree(folder: Path, images: dict[str, Path]) -> Path:
+    """Fill `folder` with what a clone holds and `images` as if built there, which are opened from outside of any image.
+
+    A copy, since links would lead out of what a container sees.
+    """
+    for name in ("workflow", "rules", "config", "containers", "envs", "src"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "build"))
+    build = folder / "containers" / "build"
+    build.mkdir()
+    for image in images.values():
+        (build / image.name).symlink_to(image)
+    entries = {name: f"containers/build/{image.name}" for name, image in images.items()}
+    (build / "images.yaml").write_text(yaml.safe_dump(entries))
     return folder

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 import yaml
+from executors import ROOT, copy_tree
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "workflow"))
-from running import SMALL  # noqa: E402
+from running import SMALL
 
 CONTAINED = ("--sdm", "apptainer")
 # what a run says of its own time and place
@@ -47,15 +47,7 @@ def snakemake(folder: Path, *arguments: str) -> str:
 
 
 def place(folder: Path, images: dict[str, Path], config: dict[str, Any] | None = None) -> Path:
-    """A copy of the tree, as links would lead out of what a container sees; the images are opened outside of any."""
-    for name in ("workflow", "rules", "config", "containers", "envs", "src"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "build"))
-    build = folder / "containers" / "build"
-    build.mkdir()
-    for image in images.values():
-        (build / image.name).symlink_to(image)
-    entries = {name: f"containers/build/{image.name}" for name, image in images.items()}
-    (build / "images.yaml").write_text(yaml.safe_dump(entries))
+    copy_tree(folder, images)
     (folder / "my.yaml").write_text(yaml.safe_dump(SMALL | (config or {})))
     return folder
 

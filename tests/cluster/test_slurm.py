@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from executors import ROOT, environment
+from executors import ROOT, copy_tree, environment
 from toy_cluster import Watch, jobs, wait_for_job
 
 from radtune import files
@@ -64,14 +64,7 @@ def watch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
 def template(images: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the tree with its images, a train and a test shard and a random Qwen3-VL."""
     folder = tmp_path_factory.mktemp("template")
-    for name in ("workflow", "rules", "config", "src"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    build = folder / "containers" / "build"
-    build.mkdir(parents=True)
-    for image in images.values():
-        (build / image.name).symlink_to(image)
-    entries = {name: f"containers/build/{image.name}" for name, image in images.items()}
-    files.write_text(build / "images.yaml", yaml.safe_dump(entries))
+    copy_tree(folder, images)
     files.write_text(folder / "small.yaml", yaml.safe_dump(SMALL))
     write_dataset(folder / "phantoms", 24, 3, 1)
     (folder / "phantoms/validation-00000-of-00001.parquet").unlink()
