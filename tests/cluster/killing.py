@@ -35,14 +35,15 @@ RULES = {
     "draw-phantoms": "draw_phantoms",
     "index": "index_shard",
     "scan": "scan_shard",
-    "split": "split_samples",
+    "split": "split_",
     "enhance": "enhance_shard",
     "sharegpt": "write_sharegpt",
     "build-tiny": "build_tiny",
     "teach-to-see": "teach_tiny",
-    "train": "train_adapter",
+    "train": "train_",
     "predict": "predict_split",
 }
+EARLIEST = {"train": 0.4}  # the share of a training that only loads libraries, and is like any other's
 HANGS = 240  # seconds: far more than any job of this run takes
 
 
@@ -63,13 +64,17 @@ def prepare(folder: Path, config: dict[str, Any]) -> Path:
     return folder
 
 
+def environment() -> dict[str, str]:
+    """This Python's commands, and this tree's source."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src")}
+
+
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """Snakemake at work in `folder`, its output in log.txt."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src")}
     command = [sys.executable, "-m", "snakemake", "--cores", "2", *CONFIG, *arguments]
     with (folder / "log.txt").open("a") as log:
-        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, text=True)
+        return subprocess.Popen(command, cwd=folder, env=environment(), stdout=log, stderr=log, text=True)
 
 
 def run(folder: Path, *arguments: str) -> str:
@@ -84,8 +89,9 @@ def seconds(results: Path) -> dict[str, float]:
     """What each command's shortest job took."""
     took = {}
     for command, rule in RULES.items():
-        files = [*(results / "benchmarks").glob(f"{rule}*"), *(results / "benchmarks" / rule).rglob("*.jsonl")]
-        took[command] = min(json.loads(path.read_text())["s"] for path in files if path.is_file())
+        found = (results / "benchmarks").glob(f"{rule}*")
+        files = [file for path in found for file in (path.rglob("*.jsonl") if path.is_dir() else [path])]
+        took[command] = min(json.loads(file.read_text())["s"] for file in files)
     return took
 
 
@@ -152,7 +158,7 @@ def chain(folder: Path, took: dict[str, float], seed: int) -> list[Kill]:
             job, name = new[0]
             seen.add(job)
             victims = ["tree", "snakemake", "worker", *(["trainer"] if name == "train" else [])]
-            delay, victim = draw.uniform(0, took[name]), draw.choice(victims)
+            delay, victim = draw.uniform(EARLIEST.get(name, 0), 1) * took[name], draw.choice(victims)
             time.sleep(delay)
             turns[name] -= 1
             if job.is_running() and job.status() != psutil.STATUS_ZOMBIE and (who := kill(victim, snakemake, job)):

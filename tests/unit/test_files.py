@@ -98,5 +98,3 @@ def test_an_error_of_the_disk_says_what_where_and_what_to_do(code: int, says: st
     for error, where in ((OSError(code, "x", "there"), "there"), (OSError(code, "x"), "out")):
         assert str(files.disk_error(error, Path("out"))).startswith(f"{where}: {says}")
     assert files.disk_error(OSError(errno.EBADF, "x"), Path("out")) is None
-
-
