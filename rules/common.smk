@@ -1,8 +1,11 @@
 """What the rules share: the resolved config, and the files that belong to a shard, a recipe, a dataset, an experiment."""
 
+import errno
 import json
 import os
 import shlex
+import shutil
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from snakemake.settings.types import DeploymentMethod
 
 from radtune import code
 from radtune.config import resolve
-from radtune.files import UserError
+from radtune.files import UserError, disk_error
 from radtune.hubs import list_files
 
 try:
@@ -46,6 +49,16 @@ onstart:
         raise SystemExit(
             f"radtune: no image {missing[0]} is published; build it: containers/build.sh {missing[0]}."
         )
+    there = next(folder for folder in (Path(RESULTS), *Path(RESULTS).absolute().parents) if folder.exists())
+    if not os.access(there, os.W_OK):  # else Snakemake would end in a traceback
+        why = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
+        raise SystemExit(f"radtune: {disk_error(OSError(why, '', str(there)), None)}")
+
+
+onerror:
+    # a disk so full that the failed job's log, which lies there too, may have stayed empty
+    if shutil.disk_usage(RESULTS).free < 2**20:
+        print(f"radtune: {disk_error(OSError(errno.ENOSPC, '', RESULTS), None)}", file=sys.stderr)
 
 
 def stage(module, without=""):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import nullcontext
+from pathlib import Path
 
 from cyclopts import App, Parameter
 
-from radtune.files import UserError
+from radtune import files
 
 app = App(
     name="radtune",
@@ -46,6 +48,8 @@ for name, function in {
 # pyarrow imports pandas, which nothing here uses, with the first list that it converts: half the time of a short job
 SHORT = {"list-shards", "index", "merge-index", "scan", "split", "check", "enhance", "sharegpt", "preview"}
 
+OUTPUT = ("out", "manifest", "leakage_out")  # the argument that names a command's output, or one of them
+
 
 class _WithoutPandas:
     """A finder for sys.meta_path; its base class would cost more to import than it says."""
@@ -56,14 +60,21 @@ class _WithoutPandas:
 
 
 def main() -> None:
-    """Run one stage; a UserError is one sentence and exit status 1."""
+    """Run one stage; a UserError or a disk that cannot be written is one sentence and exit status 1."""
     # threads that spin while waiting starve each other on a shared machine: one neighbour made training 40 times slow
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if sys.argv[1:2] and sys.argv[1] in SHORT:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts a thread a core when it is imported
         sys.meta_path.insert(0, _WithoutPandas())
+    out = None
     try:
-        app()
-    except UserError as error:
-        print(f"radtune: {error}", file=sys.stderr)
+        command, bound, _ = app.parse_args()
+        out = next((bound.arguments[name] for name in OUTPUT if isinstance(bound.arguments.get(name), Path)), None)
+        with files.claiming(out) if out else nullcontext():
+            command(*bound.args, **bound.kwargs)
+    except (files.UserError, OSError) as error:
+        told = files.disk_error(error, out) if isinstance(error, OSError) else error
+        if told is None:
+            raise
+        print(f"radtune: {told}", file=sys.stderr)
         raise SystemExit(1) from None

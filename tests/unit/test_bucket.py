@@ -95,7 +95,7 @@ def test_a_cut_connection_is_gone_on_from(store: Store, tmp_path: Path) -> None:
 def test_a_second_call_goes_on_where_the_first_gave_up(store: Store, tmp_path: Path) -> None:
     store.cuts, store.at = 99, 1 << 20
     assert "goes on where it stopped" in run(store, tmp_path, *fetching(store, tmp_path))
-    assert names(tmp_path) == {".shard.parquet.partial", ".shard.parquet.lock"}
+    assert names(tmp_path) == {".shard.parquet.partial", ".shard.parquet.lock", ".shard.parquet.owner"}
     (kept,) = tmp_path.rglob("*.incomplete")
     size = kept.stat().st_size
     assert size > 2 << 20  # of three tries
@@ -117,7 +117,7 @@ def test_a_killed_fetch_leaves_nothing_under_the_final_name(store: Store, tmp_pa
     assert len(store.gets()) == 1
     job.kill()
     job.communicate()
-    assert names(tmp_path) == {".shard.parquet.partial", ".shard.parquet.lock"}
+    assert names(tmp_path) == {".shard.parquet.partial", ".shard.parquet.lock", ".shard.parquet.owner"}
     store.go_on.set()
     assert later.communicate(timeout=90)[1] == ""
     assert (tmp_path / "shard.parquet").read_bytes() == DATA

@@ -85,7 +85,7 @@ def render(pixels: Pixels, grey: Pixels, found: overlay.Found | None, recipe: Re
 
 
 @contextmanager
-def writing(out: Path, geometry: Path, recipe: Recipe, key: str = "") -> Iterator[Add]:
+def writing(out: Path, geometry: Path, recipe: Recipe, key: str) -> Iterator[Add]:
     """Yield `add(image_sha256, pixels, grey, found)`; folder and geometry appear when all images are in."""
     rows: list[dict[str, Any]] = []
     with replacing(out) as folder, replacing(geometry) as table:
@@ -140,7 +140,7 @@ def enhance(
     if ahead and _take(ahead, out, geometry, key(recipe, code, owned)):
         return
     read.set_up_process()
-    with writing(out, geometry, recipe) as add:
+    with writing(out, geometry, recipe, key(recipe, code, owned)) as add:
         for sha256, data in owned_images(shard, owned, column):
             try:
                 pixels = read.decode(data).pixels

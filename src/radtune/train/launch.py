@@ -8,6 +8,7 @@ job, and the checkpoints must outlive that. Changed inputs change the digest, so
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -32,6 +33,7 @@ OFFLINE = {
     "PYTHONUNBUFFERED": "1",
 }
 ERROR = re.compile(r"^(?:\[rank\d+\]:\s*)?(?:[\w.]*\.)?(\w*(?:Error|Exception|Interrupt)): ?(.*)$")
+FULL = re.compile(r"No space left on device|inline_container.* unexpected pos")  # the latter are torch.save's words
 WRAPPERS = ("ChildFailedError", "CalledProcessError")  # torchrun's, which hide the reason
 RUN_ONLY = ["checkpoint-*", "cache", "lock", "*_results.json", "trainer_*", "training_args.bin", "*.png", "README.md"]
 
@@ -157,9 +159,10 @@ def _run(arguments: list[str], run_dir: Path, lock: int) -> None:
             os.write(sys.stderr.fileno(), chunk)
             tail = (tail + chunk)[-262144:]
     if process.returncode:
-        raise files.UserError(
-            f"{arguments[0]}: training failed: {_reason(tail.decode(errors='replace'), process.returncode)}"
-        )
+        reason = _reason(tail.decode(errors="replace"), process.returncode)
+        if FULL.search(reason):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(run_dir))
+        raise files.UserError(f"{arguments[0]}: training failed: {reason}")
 
 
 def _reason(log: str, code: int) -> str:

@@ -8,8 +8,10 @@ The numbers are the GPUs that were promised and the GiB of each that may be used
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -23,6 +25,9 @@ from radtune import gpu
 COSTLY = {"cutoff_len": (2048, 1), "image_max_pixels": (589824, 1024)}
 
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
 def main() -> None:
     train_yaml, gpus, memory_gib = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
     seen = gpu.check(gpus, memory_gib)
@@ -32,12 +37,21 @@ def main() -> None:
         os.execv(sys.executable, [sys.executable, *torchrun, "-m", "radtune.train.rank", *sys.argv[1:]])
     if seen:
         gpu.cap(memory_gib, int(os.environ.get("LOCAL_RANK", "0")))
+    end_children_with_parent()
     settings = yaml.safe_load(Path(train_yaml).read_text(encoding="utf-8"))
     sys.argv[1:] = [train_yaml]  # as LLaMA-Factory's own command line has it
     with gpu.explained(memory_gib, lambda error: advice(settings, error)):
         from llamafactory.train.tuner import run_exp
 
         run_exp()
+
+
+def end_children_with_parent() -> None:
+    """Let forked processes die with this one. Those that tokenise wait for each other for ever when it is killed, as by
+    a machine short of memory; they hold its lock and its output, so that its parent and a rerun would wait too.
+    """
+    prctl = ctypes.CDLL(None).prctl
+    os.register_at_fork(after_in_child=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
 
 
 def advice(settings: dict[str, Any], error: BaseException) -> str:
