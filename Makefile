@@ -24,7 +24,7 @@ demo: setup  ## parquet to report, with a real model at a tiny size
 test: setup  ## unit tests, then real workflow runs
 	pytest
 
-test-places: setup  ## the images, Apptainer, SLURM and the profiles, for real; as root, installs them on Debian 12
+test-places: setup  ## images, Apptainer, SLURM, profiles, kills; as root, installs what it needs on Debian 12
 	pytest tests/cluster
 
 lint: setup
