@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -28,19 +29,19 @@ PHASES = {
     "train": ("build-tiny", "teach-to-see", "train"),
     "predict": ("predict",),
 }
-# How many jobs of each command are killed; one that ended before its moment came leaves its turn to a prediction.
+# How many jobs of each command are killed.
 TURNS = {"draw-phantoms": 1, "index": 1, "scan": 2, "split": 1, "enhance": 2, "sharegpt": 1}
 TURNS |= {"build-tiny": 1, "teach-to-see": 1, "train": 6, "predict": 4}
 RULES = {
     "draw-phantoms": "draw_phantoms",
     "index": "index_shard",
     "scan": "scan_shard",
-    "split": "split_",
+    "split": "split_samples",
     "enhance": "enhance_shard",
     "sharegpt": "write_sharegpt",
     "build-tiny": "build_tiny",
     "teach-to-see": "teach_tiny",
-    "train": "train_",
+    "train": "train_adapter",
     "predict": "predict_split",
 }
 EARLIEST = {"train": 0.4}  # the share of a training that only loads libraries, and is like any other's
@@ -89,8 +90,7 @@ def seconds(results: Path) -> dict[str, float]:
     """What each command's shortest job took."""
     took = {}
     for command, rule in RULES.items():
-        found = (results / "benchmarks").glob(f"{rule}*")
-        files = [file for path in found for file in (path.rglob("*.jsonl") if path.is_dir() else [path])]
+        files = [*(results / "benchmarks").glob(f"{rule}.jsonl"), *(results / "benchmarks" / rule).rglob("*.jsonl")]
         took[command] = min(json.loads(file.read_text())["s"] for file in files)
     return took
 
@@ -141,12 +141,16 @@ def kill(victim: str, snakemake: subprocess.Popen[str], job: psutil.Process) -> 
 
 
 def chain(folder: Path, took: dict[str, float], seed: int) -> list[Kill]:
-    """Run to the end through kills and resumes; `took` is what each command's job takes undisturbed."""
-    draw = random.Random(seed)
-    turns, killed, decks = Counter(TURNS), [], defaultdict[str, list[str]](list)
+    """Run to the end through kills and resumes; `took` is what each command's job takes undisturbed.
+
+    A job that has ended before its moment is not killed: the next one's comes sooner, and where there is none, the rule
+    runs again.
+    """
+    draw, took = random.Random(seed), dict(took)
+    turns, killed, decks = Counter(TURNS), list[Kill](), defaultdict[str, list[str]](list)
     seen: set[psutil.Process] = set()
     forced: list[str] = []
-    while len(killed) < sum(TURNS.values()):
+    while turns.total():
         run(folder, "--unlock")
         snakemake, forced = start(folder, *forced), []
         deadline = time.monotonic() + HANGS
@@ -160,19 +164,26 @@ def chain(folder: Path, took: dict[str, float], seed: int) -> list[Kill]:
             seen.add(job)
             victims = ["tree", "snakemake", "worker", *(["trainer"] if name == "train" else [])]
             decks[name] = decks[name] or draw.sample(victims, len(victims))
-            moment, victim = draw.uniform(EARLIEST.get(name, 0), 0.9) * took[name], decks[name].pop()
+            moment = draw.uniform(EARLIEST.get(name, 0), 0.9) * took[name]
             time.sleep(moment)
-            turns[name] -= 1
-            if job.is_running() and job.status() != psutil.STATUS_ZOMBIE and (who := kill(victim, snakemake, job)):
+            if (
+                job.is_running()
+                and job.status() != psutil.STATUS_ZOMBIE
+                and (who := kill(decks[name][-1], snakemake, job))
+            ):
+                decks[name].pop()
+                turns[name] -= 1
                 killed.append(Kill(name, who, round(moment, 2)))
                 print(f"{len(killed)}: {killed[-1]}", flush=True)
                 finish(snakemake)
                 break
-            turns["predict"] += 1
+            took[name] *= 0.6
         else:
             assert snakemake.returncode == 0, (folder / "log.txt").read_text()[-4000:]
-            turns["predict"] = sum(TURNS.values()) - len(killed)
-            forced = ["--forcerun", "predict_split"]  # through already: predict again for those moments that came late
+            left = [name for name in TURNS if turns[name]]
+            forced = ["--forcerun", *(RULES[name] for name in left)]
+            if "train" in left:  # one that is finished would only be collected
+                shutil.rmtree(folder / KILLED["results"] / "train", ignore_errors=True)
     run(folder, "--unlock")
     run(folder)
     return killed

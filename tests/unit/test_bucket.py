@@ -95,7 +95,7 @@ def test_a_cut_connection_is_gone_on_from(store: Store, tmp_path: Path) -> None:
 def test_a_second_call_goes_on_where_the_first_gave_up(store: Store, tmp_path: Path) -> None:
     store.cuts, store.at = 99, 1 << 20
     assert "goes on where it stopped" in run(store, tmp_path, *fetching(store, tmp_path))
-    assert names(tmp_path) == {".shard.parquet.partial", ".shard.parquet.lock", ".shard.parquet.owner"}
+    assert names(tmp_path) == {".shard.parquet.partial", ".shard.parquet.lock"}
     (kept,) = tmp_path.rglob("*.incomplete")
     size = kept.stat().st_size
     assert size > 2 << 20  # of three tries
