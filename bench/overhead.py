@@ -3,8 +3,8 @@
 python bench/overhead.py [--jobs 10] [--demo]
 
 Jobs do nothing, one after another; each place is compared with no job at all. Apptainer needs containers/build, SLURM a
-cluster that `sbatch` reaches and .venv-slurm (docs/running.md); what is missing is left out. --demo runs the demo and
-says in how much of its time no job's command ran: start, planning, dispatch, end.
+cluster that `sbatch` reaches and .venv-slurm (docs/running.md); what is missing is left out. --demo runs the demo
+instead, and says in how much of its time no job's command ran: start, planning, dispatch, end.
 """
 
 import argparse
@@ -64,6 +64,10 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=10)
     parser.add_argument("--demo", action="store_true")
     arguments = parser.parse_args()
+    if arguments.demo:
+        wall, own = demo()
+        print(f"demo {wall:.0f} s, {own:.1f} s of them without a job's command: {100 * own / wall:.1f} %")
+        return
     built = ROOT / "containers" / "build" / "images.yaml"
     image = str(ROOT / yaml.safe_load(built.read_text())["prepare"]) if built.exists() else ""
     slurm = ROOT / ".venv-slurm" / "bin" / "snakemake"
@@ -76,9 +80,6 @@ def main() -> None:
     for place, command in places.items():
         none, some = seconds(0, image, *command), seconds(arguments.jobs, image, *command)
         print(f"a job {place}: {(some - none) / arguments.jobs:.2f} s; start and end {none:.1f} s")
-    if arguments.demo:
-        wall, own = demo()
-        print(f"demo {wall:.0f} s, {own:.1f} s of them without a job's command: {100 * own / wall:.1f} %")
 
 
 if __name__ == "__main__":
