@@ -1,11 +1,13 @@
 """What the rules share: the resolved config, and the files that belong to a shard, a recipe, a dataset, an experiment."""
 
 import errno
+import hashlib
 import json
 import os
 import shlex
 import shutil
 import sys
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -53,6 +55,13 @@ onstart:
     if not os.access(there, os.W_OK):  # else Snakemake would end in a traceback
         why = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
         raise SystemExit(f"radtune: {disk_error(OSError(why, '', str(there)), None)}")
+
+
+onsuccess:
+    # its rate limiter's would keep Snakemake for a second after the last job
+    for timer in threading.enumerate():
+        if isinstance(timer, threading.Timer):
+            timer.cancel()
 
 
 onerror:
@@ -123,17 +132,16 @@ def gpu_job(hours, mem_mb):
 
 
 MEDIA = f"{RESULTS}/images"
-AHEAD = f"{MEDIA}/.ahead"
 EXPERIMENTS = CONFIG["experiments"]
 TRAINED = [name for name, value in EXPERIMENTS.items() if value["training"] is not None]
 DATASETS = {value["dataset"]: value for value in EXPERIMENTS.values()}
 MODELS = {value["model_name"]: value for value in EXPERIMENTS.values()}
-RECIPES = json.dumps(
-    {
-        "recipes": {value["images"]: image_recipe(value["images"]) for value in EXPERIMENTS.values()},
-        "code": stage("radtune.images.enhance"),
-    }
-)
+RECIPES = {value["images"]: image_recipe(value["images"]) for value in EXPERIMENTS.values()}
+# Where scan_shard leaves the enhanced images for enhance_shard: a folder for each recipe, named after all they follow from
+AHEAD = {
+    name: f"{MEDIA}/.ahead/" + hashlib.sha256(f"{recipe} {stage('radtune.images.enhance')}".encode()).hexdigest()[:12]
+    for name, recipe in RECIPES.items()
+}
 SHAREGPT = collect("<results>/sharegpt/{dataset}/dataset_info.json", dataset=DATASETS)
 ADAPTERS = collect("<results>/train/{experiment}/adapter", experiment=TRAINED)
 SCORED = [f"{name}/{split}" for name, value in EXPERIMENTS.items() for split in value["generation"]["splits"]]
@@ -255,6 +263,10 @@ def enhance_flags(wildcards):
 def sharegpt_flags(wildcards):
     made_with = DATASETS[wildcards.dataset]
     return flags({"media": made_with["images"], "seed": made_with["prompts"]["seed"]} | made_with["answers"])
+
+
+def made_ahead(wildcards):
+    return f"{AHEAD[wildcards.recipe]}/{wildcards.shard}"
 
 
 def practice_flags(wildcards):
