@@ -71,8 +71,8 @@ def main() -> None:
         inpaint = RECIPE._replace(burned_in_box="inpaint")
         each("the same with the box taken out", lambda p, g, f: render(p, g, f, inpaint), pixels, greys, found)
         began = time.perf_counter()
-        recipes = {"recipes": {"enhanced": RECIPE._asdict()}, "code": ""}
-        scan(shard, folder / "images.parquet", folder / "scan.parquet", recipes=recipes, ahead=folder)
+        recipes = {str(folder / "ahead"): RECIPE._asdict()}
+        scan(shard, folder / "images.parquet", folder / "scan.parquet", recipes=recipes)
         print(f"  {'the whole pass, with its files':32} {1000 * (time.perf_counter() - began) / len(datas):.3f} ms")
         print("starts")
         for command in COMMANDS:

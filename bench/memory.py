@@ -25,7 +25,7 @@ from radtune.shards import dataset_schema
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = {"id": "id", "image": "image", "question": "question", "text": "text"}
-RECIPES = {"recipes": {"enhanced": {"size": 448, "clip_limit": 2.0}}, "code": ""}
+RECIPE = {"size": 448, "clip_limit": 2.0}
 # Stands before radtune on the PATH; where a job's errors go tells which job it is.
 RADTUNE = """#!{python}
 import os, resource, subprocess, sys
@@ -146,8 +146,8 @@ def main() -> None:
             }  # fmt: skip
             table = pq.read_table(index, columns=["row", "image_sha256"])
             pq.write_table(table.append_column("shard", pa.array([shard.stem] * len(table))), images)
-            ahead = [f"--recipes={json.dumps(RECIPES)}", "--ahead", folder / "ahead"]
-            found["scan"] = peak("radtune", "scan", *read, *ahead, "--out", folder / "scan.parquet")
+            recipes = json.dumps({str(folder / "ahead"): RECIPE})
+            found["scan"] = peak("radtune", "scan", *read, f"--recipes={recipes}", "--out", folder / "scan.parquet")
             out = ["--out", folder / "out", "--geometry", folder / "geometry.parquet"]
             found["enhance"] = peak("radtune", "enhance", *read, "--size=448", "--clip-limit=2", *out)
             size = shard.stat().st_size / 1e6

@@ -1,11 +1,13 @@
 """What the rules share: the resolved config, and the files that belong to a shard, a recipe, a dataset, an experiment."""
 
 import errno
+import hashlib
 import json
 import os
 import shlex
 import shutil
 import sys
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -55,6 +57,13 @@ onstart:
         raise SystemExit(f"radtune: {disk_error(OSError(why, '', str(there)), None)}")
 
 
+onsuccess:
+    # its rate limiter's would keep Snakemake for a second after the last job
+    for timer in threading.enumerate():
+        if isinstance(timer, threading.Timer):
+            timer.cancel()
+
+
 onerror:
     # a disk so full that the failed job's log, which lies there too, may have stayed empty
     if shutil.disk_usage(RESULTS).free < 2**20:
@@ -88,11 +97,15 @@ def memory(base, per_mb=0, of=None):
     twice as much on each retry. Figures are a quarter or more above the peaks that bench/memory.py measures.
     """
 
-    def mb(wildcards, input, attempt):
+    def fixed(wildcards, attempt):
+        return (CLUSTER + base) * 2 ** (attempt - 1)
+
+    def by_size(wildcards, input, attempt):
         size = sum(file.stat().st_size for file in Path(input[of]).iterdir()) / 2**20 if of else input.size_mb
         return int((CLUSTER + base + per_mb * size) * 2 ** (attempt - 1))
 
-    return mb
+    # asking for the sizes of thousands of shards takes a seventh of the planning
+    return by_size if per_mb else fixed
 
 
 # Of the machine's memory, in GPU jobs. The tiny model took 2.6 GB to train on a CPU, loaders included, and 2.4 GB to
@@ -123,17 +136,16 @@ def gpu_job(hours, mem_mb):
 
 
 MEDIA = f"{RESULTS}/images"
-AHEAD = f"{MEDIA}/.ahead"
 EXPERIMENTS = CONFIG["experiments"]
 TRAINED = [name for name, value in EXPERIMENTS.items() if value["training"] is not None]
 DATASETS = {value["dataset"]: value for value in EXPERIMENTS.values()}
 MODELS = {value["model_name"]: value for value in EXPERIMENTS.values()}
-RECIPES = json.dumps(
-    {
-        "recipes": {value["images"]: image_recipe(value["images"]) for value in EXPERIMENTS.values()},
-        "code": stage("radtune.images.enhance"),
-    }
-)
+RECIPES = {value["images"]: image_recipe(value["images"]) for value in EXPERIMENTS.values()}
+# Where scan_shard leaves the enhanced images for enhance_shard: a folder for each recipe, named after all they follow from
+AHEAD = {
+    name: f"{MEDIA}/.ahead/" + hashlib.sha256(f"{recipe} {stage('radtune.images.enhance')}".encode()).hexdigest()[:12]
+    for name, recipe in RECIPES.items()
+}
 SHAREGPT = collect("<results>/sharegpt/{dataset}/dataset_info.json", dataset=DATASETS)
 ADAPTERS = collect("<results>/train/{experiment}/adapter", experiment=TRAINED)
 SCORED = [f"{name}/{split}" for name, value in EXPERIMENTS.items() for split in value["generation"]["splits"]]
@@ -255,6 +267,10 @@ def enhance_flags(wildcards):
 def sharegpt_flags(wildcards):
     made_with = DATASETS[wildcards.dataset]
     return flags({"media": made_with["images"], "seed": made_with["prompts"]["seed"]} | made_with["answers"])
+
+
+def made_ahead(wildcards):
+    return f"{AHEAD[wildcards.recipe]}/{wildcards.shard}"
 
 
 def practice_flags(wildcards):

@@ -46,6 +46,8 @@ def test_a_target_stops_there_and_a_second_run_does_nothing(run: Run, tmp_path: 
 def test_changed_enhancement_is_made_without_another_scan(run: Run, tmp_path: Path) -> None:
     files = ("--configfile", "config/demo.yaml", "small.yaml")
     assert run(*files, "--", "prepare").returncode == 0
+    (ahead,) = (tmp_path / "results" / "small" / "images" / ".ahead").iterdir()
+    assert not list(ahead.iterdir())  # made by scan_shard, taken by enhance_shard
     (tmp_path / "mine.yaml").write_text("images: {enhanced: {clahe: {clip_limit: 3.0}}}")
     done = run(*files, "mine.yaml", "--", "prepare")
     assert done.returncode == 0, done.stdout[-4000:]

@@ -8,7 +8,6 @@ image_sha256, file, width, height (original), size, new_width, new_height, left,
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from radtune.digest import digest
 from radtune.files import replacing
 from radtune.images import overlay, read
 from radtune.images.inpaint import inpaint
@@ -85,7 +83,7 @@ def render(pixels: Pixels, grey: Pixels, found: overlay.Found | None, recipe: Re
 
 
 @contextmanager
-def writing(out: Path, geometry: Path, recipe: Recipe, key: str) -> Iterator[Add]:
+def writing(out: Path, geometry: Path, recipe: Recipe) -> Iterator[Add]:
     """Yield `add(image_sha256, pixels, grey, found)`; folder and geometry appear when all images are in."""
     rows: list[dict[str, Any]] = []
     with replacing(out) as folder, replacing(geometry) as table:
@@ -97,23 +95,7 @@ def writing(out: Path, geometry: Path, recipe: Recipe, key: str) -> Iterator[Add
             (folder / rows[-1]["file"]).write_bytes(data)
 
         yield add
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({"key": key})), table)
-
-
-def key(recipe: Recipe, code: str, owned: dict[int, str]) -> str:
-    """What the enhanced images of a shard follow from: the recipe, the digest of this code, and the images."""
-    return digest([recipe._asdict(), code, sorted(owned.values())])
-
-
-def _take(ahead: Path, out: Path, geometry: Path, wanted: str) -> bool:
-    """Move what the scan made ahead to `out` and `geometry`, if it is just what is wanted."""
-    table = ahead.with_suffix(".parquet")
-    if not (ahead.is_dir() and table.is_file() and pq.read_schema(table).metadata[b"key"].decode() == wanted):
-        return False
-    for there, here in ((ahead, out), (table, geometry)):
-        with replacing(here) as temporary:
-            os.rename(there, temporary)
-    return True
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), table)
 
 
 def enhance(
@@ -129,19 +111,14 @@ def enhance(
     quality: int = 95,
     burned_in_box: Literal["keep", "inpaint"] = "keep",
     column: str = "image",
-    ahead: Path | None = None,
-    code: str = "",
 ) -> None:
     """Write the shard's enhanced images and their geometry. Images that do not decode are left to `scan`, which says
-    why. What `scan` made under `ahead`, while it had the pixels, is taken where it is of this very recipe and `code`.
+    why.
     """
     recipe = Recipe(size, clip_limit, tile_grid, format, quality, burned_in_box)
-    owned = owned_rows(shard, images)
-    if ahead and _take(ahead, out, geometry, key(recipe, code, owned)):
-        return
     read.set_up_process()
-    with writing(out, geometry, recipe, key(recipe, code, owned)) as add:
-        for sha256, data in owned_images(shard, owned, column):
+    with writing(out, geometry, recipe) as add:
+        for sha256, data in owned_images(shard, owned_rows(shard, images), column):
             try:
                 pixels = read.decode(data).pixels
             except Unusable:

@@ -2,12 +2,14 @@
 
     radtune scan --shard SHARD.parquet --images images.parquet --out scan/SHARD.parquet
 
-One row an image that this shard owns, see SCHEMA. While an image's pixels are in memory, the enhanced images that
---recipes names are made as well, into --ahead, where the enhance stage finds them: so each image is decoded once.
+One row an image that this shard owns, see SCHEMA. While an image's pixels are in memory, the enhanced images are made
+as well, by each of --recipes, {folder: recipe}, for enhance_shard to take: so each image is decoded once.
 """
 
 from __future__ import annotations
 
+import glob
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from PIL import Image
 from radtune.files import replacing
 from radtune.flags import Json
 from radtune.images import overlay, read
-from radtune.images.enhance import Add, Recipe, key, writing
+from radtune.images.enhance import Add, Recipe, writing
 from radtune.images.overlay import Found
 from radtune.images.read import Pixels
 from radtune.reasons import Unusable
@@ -50,22 +52,21 @@ def scan(
     out: Path,
     column: str = "image",
     recipes: Json | None = None,
-    ahead: Path | None = None,
 ) -> None:
-    """Write `out`, and for each of `recipes`, {recipes: {name: recipe}, code: the digest of enhance's code},
-    ahead/{name}/{shard}/ and its geometry.
+    """Write `out`, and for each of `recipes` FOLDER/{shard}/ and its geometry FOLDER/{shard}.parquet.
+
+    What an earlier scan left there or beside FOLDER goes first: it may be of other images.
     """
     read.set_up_process()
-    owned = owned_rows(shard, images)
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         adds: list[Add] = []
-        if recipes and ahead:
-            for name, values in recipes["recipes"].items():
-                recipe, folder = Recipe(**values), ahead / name / shard.stem
-                table = folder.with_name(f"{shard.stem}.parquet")
-                adds.append(stack.enter_context(writing(folder, table, recipe, key(recipe, recipes["code"], owned))))
-        for sha256, data in owned_images(shard, owned, column):
+        for name, values in (recipes or {}).items():
+            for old in Path(name).parent.glob(f"*/{glob.escape(shard.stem)}"):
+                shutil.rmtree(old)
+            folder = Path(name) / shard.stem
+            adds.append(stack.enter_context(writing(folder, Path(f"{folder}.parquet"), Recipe(**values))))
+        for sha256, data in owned_images(shard, owned_rows(shard, images), column):
             row: dict[str, Any] = {"image_sha256": sha256}
             try:
                 pixels, row["mode"] = read.decode(data)
