@@ -83,6 +83,11 @@ def digest(module, without=""):
     return lambda wildcards: stage(module, without)
 
 
+def short(recipe):
+    """A name for all that an image's enhancement follows from."""
+    return hashlib.sha256(f"{recipe} {stage('radtune.images.enhance')}".encode()).hexdigest()[:12]
+
+
 def image_recipe(name):
     """The fields of an images recipe; a clip limit of 0 stands for no CLAHE."""
     recipe = dict(CONFIG["images"][name])
@@ -142,10 +147,7 @@ DATASETS = {value["dataset"]: value for value in EXPERIMENTS.values()}
 MODELS = {value["model_name"]: value for value in EXPERIMENTS.values()}
 RECIPES = {value["images"]: image_recipe(value["images"]) for value in EXPERIMENTS.values()}
 # Where scan_shard leaves the enhanced images for enhance_shard: a folder for each recipe, named after all they follow from
-AHEAD = {
-    name: f"{MEDIA}/.ahead/" + hashlib.sha256(f"{recipe} {stage('radtune.images.enhance')}".encode()).hexdigest()[:12]
-    for name, recipe in RECIPES.items()
-}
+AHEAD = {name: f"{MEDIA}/.ahead/{short(recipe)}" for name, recipe in RECIPES.items()}
 SHAREGPT = collect("<results>/sharegpt/{dataset}/dataset_info.json", dataset=DATASETS)
 ADAPTERS = collect("<results>/train/{experiment}/adapter", experiment=TRAINED)
 SCORED = [f"{name}/{split}" for name, value in EXPERIMENTS.items() for split in value["generation"]["splits"]]

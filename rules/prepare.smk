@@ -128,9 +128,7 @@ rule check_texts:
 
 
 rule enhance_shard:
-    """CLAHE on grey and a letterbox, for each image that the shard owns; the enhanced image is what is saved. Taken from
-    what scan_shard made ahead, where it did, by the shell alone: starting Python takes twenty times as long.
-    """
+    """CLAHE on grey and a letterbox, for each image that the shard owns; taken by the shell where scan_shard made it."""
     input:
         shard="<results>/data/shards/{shard}.parquet",
         images="<results>/data/images.parquet",

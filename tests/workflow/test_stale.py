@@ -51,10 +51,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def copy_tree(folder: Path) -> None:
     for name in TREE:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        copy(ROOT / name, folder / name)
-    shutil.rmtree(folder / "containers" / "build", ignore_errors=True)
+        if (ROOT / name).is_dir():  # without the images that were built in it
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("build"))
+        else:
+            shutil.copy(ROOT / name, folder / name)
     (folder / "containers" / "build").mkdir()
     images = {name: f"containers/build/{name}-000000000000.sif" for name in ("prepare", "train", "evaluate")}
     for image in images.values():
