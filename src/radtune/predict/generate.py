@@ -10,6 +10,7 @@ from the finished samples, which wait in a hidden file beside `out`. Several GPU
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import math
 import re
@@ -261,7 +262,8 @@ def _answer_if_it_fits(
     except RuntimeError as error:
         if len(samples) == 1 or not gpu.OUT_OF_MEMORY.search(str(error)):
             raise
-    torch.cuda.empty_cache()  # not above, where the error still holds the batch's tensors
+    gc.collect()  # not above, where the error still holds the batch's tensors
+    torch.cuda.empty_cache()
     return None
 
 
