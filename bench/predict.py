@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -26,24 +26,33 @@ ROOT = Path(__file__).parents[1]
 PIXELS = ("image_max_pixels", "image_min_pixels")
 
 
-def seconds(*command: str | Path) -> float:
+class Took(NamedTuple):
+    """Seconds by the clock, and of the processors, which a busy neighbour changes less."""
+
+    wall: float
+    cpu: float
+
+
+def run(*command: str | Path) -> Took:
     # the last is what `radtune` sets for itself: without it a busy neighbour would slow down the other command alone
     environment = {**os.environ, **OFFLINE, "OMP_WAIT_POLICY": "PASSIVE"}
-    began = time.perf_counter()
+    began, before = time.perf_counter(), os.times()
     done = subprocess.run(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     if done.returncode:
         sys.exit(done.stdout[-4000:])
-    return time.perf_counter() - began
+    after = os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return Took(time.perf_counter() - began, cpu)
 
 
-def do_predict(settings: dict[str, Any], folder: Path) -> tuple[float, list[str]]:
-    """Seconds of `llamafactory-cli train`, and its answers in the order of the data set."""
+def do_predict(settings: dict[str, Any], folder: Path) -> tuple[Took, list[str]]:
+    """What `llamafactory-cli train` took, and its answers in the order of the data set."""
     folder.mkdir()
     (folder / "predict.yaml").write_text(yaml.safe_dump(settings | {"output_dir": str(folder)}))
-    wall = seconds("llamafactory-cli", "train", folder / "predict.yaml")
-    return wall, [row["predict"] for row in read_jsonl(folder / "generated_predictions.jsonl")]
+    took = run("llamafactory-cli", "train", folder / "predict.yaml")
+    return took, [row["predict"] for row in read_jsonl(folder / "generated_predictions.jsonl")]
 
 
 def main() -> None:
@@ -68,13 +77,16 @@ def main() -> None:
         write_json(folder / "test.json", records)
         write_json(folder / "dataset_info.json", {"test": read_json(dataset / "dataset_info.json")["test"]})
         out, flags = folder / "ours.jsonl", generation | pixels
-        ours = seconds(
+        ours = run(
             "radtune", "predict", "--model", model, "--adapter", adapter, "--sharegpt", folder / "test.json",
             "--media-dir", media, "--out", out, *(f"--{k.replace('_', '-')}={v}" for k, v in flags.items()),
         )  # fmt: skip
         answers = [row["prediction"] for row in read_jsonl(out)]
         print(f"{len(records)} samples, at most {generation['max_new_tokens']} new tokens")
-        print(f"radtune predict, batch_size {generation['batch_size']}: {ours:.1f} s", flush=True)
+        print(
+            f"radtune predict, batch_size {generation['batch_size']}: {ours.wall:.1f} s, CPU {ours.cpu:.1f} s",
+            flush=True,
+        )
         settings = pixels | {
             **{"stage": "sft", "finetuning_type": "lora", "do_predict": True, "predict_with_generate": True},
             **{"model_name_or_path": str(model), "adapter_name_or_path": str(adapter)},
@@ -83,11 +95,11 @@ def main() -> None:
             **{"do_sample": False, "max_new_tokens": generation["max_new_tokens"], "report_to": "none"},
         }
         for size in arguments.batch_sizes:
-            wall, theirs = do_predict(settings | {"per_device_eval_batch_size": size}, folder / str(size))
+            took, theirs = do_predict(settings | {"per_device_eval_batch_size": size}, folder / str(size))
             same = sum(one == other for one, other in zip(answers, theirs, strict=True))
             print(
-                f"do_predict, per_device_eval_batch_size {size}: {wall:.1f} s, ratio {wall / ours:.1f},",
-                f"{same} answers are the same",
+                f"do_predict, per_device_eval_batch_size {size}: {took.wall:.1f} s, CPU {took.cpu:.1f} s;",
+                f"ratio {took.wall / ours.wall:.1f}, CPU {took.cpu / ours.cpu:.1f}; {same} answers are the same",
                 flush=True,
             )
 
