@@ -150,6 +150,7 @@ RECIPES = {value["images"]: image_recipe(value["images"]) for value in EXPERIMEN
 AHEAD = {name: f"{MEDIA}/.ahead/{short(recipe)}" for name, recipe in RECIPES.items()}
 SHAREGPT = collect("<results>/sharegpt/{dataset}/dataset_info.json", dataset=DATASETS)
 ADAPTERS = collect("<results>/train/{experiment}/adapter", experiment=TRAINED)
+CHUNKED = [name for name, value in EXPERIMENTS.items() if value["generation"]["chunks"] > 1]
 SCORED = [f"{name}/{split}" for name, value in EXPERIMENTS.items() for split in value["generation"]["splits"]]
 
 
@@ -158,6 +159,7 @@ wildcard_constraints:
     recipe="[a-z][a-z0-9_]*",
     experiment="[a-z][a-z0-9_]*",
     split="train|validation|test",
+    chunk=r"|\.\d+-of-\d+",
     tiny="tiny-[0-9a-f]+",
     hub="(?!tiny-)[A-Za-z0-9._-]+",
 
@@ -317,8 +319,16 @@ def predict_flags(wildcards):
         {key: found["generation"][key] for key in ("max_new_tokens", "batch_size")}
         | {key: training[key] for key in ("image_max_pixels", "image_min_pixels")}
         | {"media_dir": MEDIA}
+        | ({"chunk": wildcards.chunk[1:]} if wildcards.chunk else {})
         | ({"adapter": adapter} if adapter else {})
     )
+
+
+def chunk_files(wildcards):
+    """The chunks of a split's predictions, in order."""
+    count = EXPERIMENTS[wildcards.experiment]["generation"]["chunks"]
+    start = f"{RESULTS}/predict/{wildcards.experiment}/{wildcards.split}"
+    return [f"{start}.{n}-of-{count}.jsonl" for n in range(1, count + 1)]
 
 
 def shard_file(wildcards):

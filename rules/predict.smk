@@ -1,25 +1,29 @@
 """Answers of every experiment, the untuned base among them, greedy and resumable.
 
-In: model, adapter, sharegpt/{dataset}/{split}.json. Out: predict/{experiment}/{split}.jsonl, one line a sample.
+In: model, adapter, sharegpt/{dataset}/{split}.json. Out: predict/{experiment}/{split}.jsonl, one line a sample; of an
+experiment in N chunks put together from {split}.1-of-N.jsonl to {split}.N-of-N.jsonl.
 """
 
 
 container: IMAGES["train"]
 
 
+ruleorder: join_chunks > predict_split
+
+
 rule predict_split:
-    """Generate an answer for each sample of a split."""
+    """Generate an answer for each sample of a split, or of one of its chunks."""
     input:
         model=model_folder,
         adapter=own_adapter,
         sharegpt=sharegpt_file("{split}.json"),
         media=recipe_files("<results>/images/{recipe}/{shard}"),
     output:
-        "<results>/predict/{experiment}/{split}.jsonl",
+        "<results>/predict/{experiment}/{split}{chunk}.jsonl",
     log:
-        "<logs>/predict_split/{experiment}/{split}.log",
+        "<logs>/predict_split/{experiment}/{split}{chunk}.log",
     benchmark:
-        "<benchmarks>/predict_split/{experiment}/{split}.jsonl"
+        "<benchmarks>/predict_split/{experiment}/{split}{chunk}.jsonl"
     resources:
         **gpu_job(hours=8, mem_mb=MODEL_MEMORY),
     params:
@@ -29,3 +33,21 @@ rule predict_split:
         "radtune predict --gpus {resources.gpu} {resources.limit} {params.flags}"
         " --model {input.model} --sharegpt {input.sharegpt}"
         " --out {output} > {log} 2>&1"
+
+
+rule join_chunks:
+    """Put the answers of a split's chunks together."""
+    input:
+        chunk_files,
+    output:
+        "<results>/predict/{experiment}/{split}.jsonl",
+    log:
+        "<logs>/join_chunks/{experiment}/{split}.log",
+    benchmark:
+        "<benchmarks>/join_chunks/{experiment}/{split}.jsonl"
+    wildcard_constraints:
+        experiment="|".join(CHUNKED) or "(?!)",  # none
+    resources:
+        mem_mb=memory(10),
+    shell:
+        "cat {input} > {output} 2> {log}"

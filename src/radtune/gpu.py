@@ -4,6 +4,7 @@ allows, and one sentence where that is not enough.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from radtune.files import UserError
 
 GIB = 2**30
 CONTEXT = GIB // 2  # for CUDA's own context and libraries, which torch's fraction does not count
+MARGIN = 0.9  # the share of its memory that torch can use before gaps between its blocks are too small
 # torch.OutOfMemoryError's words, the driver's, cuBLAS's, and those of torch's allocator on the CPU
 OUT_OF_MEMORY = re.compile(r"out of memory|ALLOC_FAILED|can't allocate memory", re.IGNORECASE)
 
@@ -62,6 +64,29 @@ def allowed(memory_gib: float, total: int) -> float:
     A 24 GB card has a little less than 24 GiB, so that the smaller of the two counts.
     """
     return max(min(memory_gib * GIB, total) - CONTEXT, 0)
+
+
+def meter(memory_gib: float | None) -> Callable[[], bool]:
+    """A function that says whether twice the memory would have been there for what was done since its last call.
+
+    That is beside what torch holds of the first GPU now, such as a model's weights. Without a GPU nothing is known, and
+    the answer is yes.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return lambda: True
+    total = torch.cuda.get_device_properties(0).total_memory
+    limit = MARGIN * allowed(math.inf if memory_gib is None else memory_gib, total)
+    held = torch.cuda.memory_allocated(0)
+    torch.cuda.reset_peak_memory_stats(0)
+
+    def roomy() -> bool:
+        peak = torch.cuda.max_memory_allocated(0)
+        torch.cuda.reset_peak_memory_stats(0)
+        return held + 2 * (peak - held) <= limit
+
+    return roomy
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,9 +59,24 @@ def test_too_few_and_too_many_are_one_sentence(
     assert words in str(caught.value)
 
 
+def test_a_batch_may_double_while_twice_its_memory_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the device would report stands in for one: 20 GiB, of which a model holds 8."""
+    import torch
+
+    sees(monkeypatch, 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=20 * gpu.GIB))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 8 * gpu.GIB)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: None)
+    for limit, largest in ((None, 12), (16, 10), (11, 8)):
+        roomy = gpu.meter(limit)
+        for peak, answer in ((largest, True), (largest + 1, False)):
+            monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _, peak=peak: peak * gpu.GIB)
+            assert roomy() is answer, (limit, peak)
+
+
 def test_predict_without_its_gpu_ends_with_one_sentence(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
-    (tmp_path / "test.json").write_text(json.dumps([{"id": "1", "messages": turns, "images": []}]))
+    (tmp_path / "test.json").write_text(json.dumps([{"id": "1", "tag": "A", "messages": turns, "images": []}]))
     (tmp_path / "model").mkdir()
     places = ["--model", "model", "--sharegpt", "test.json", "--media-dir", ".", "--out", "out.jsonl"]
     limits = ["--max-new-tokens=8", "--batch-size=2", "--image-max-pixels=1024", "--image-min-pixels=1024"]

@@ -77,4 +77,5 @@ def test_no_job_takes_more_memory_than_its_rule_asks_for(tmp_path: Path) -> None
     jobs = {log: job for rule in found.values() for log, job in rule.items()}
     assert {log: job for log, job in jobs.items() if job[1] > job[0] - SNAKEMAKE} == {}
     rules = {name for file in (ROOT / "rules").glob("*.smk") for name in RULE.findall(file.read_text())}
-    assert rules - set(found) == {"fetch_shard", "fetch_model"}  # a link here, and nothing to fetch
+    # a link here, nothing to fetch, and nothing in chunks
+    assert rules - set(found) == {"fetch_shard", "fetch_model", "join_chunks"}

@@ -16,6 +16,7 @@ import yaml
 from running import ROOT, SMALL, planned, snakemake
 
 from radtune.data.phantom import write_dataset
+from radtune.files import read_jsonl
 
 pytestmark = pytest.mark.slow
 TREE = ("README.md", "workflow", "rules", "config", "containers", "docs", "envs", "src")
@@ -101,6 +102,19 @@ def test_the_config(finished: Path, row: str) -> None:
     config, expected = CONFIGS[row]
     (finished / "mine.yaml").write_text(yaml.safe_dump(config))
     assert plan(finished, *FILES, "mine.yaml") == expected
+
+
+def test_a_split_in_chunks_is_put_together_to_the_same(finished: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "tree", symlinks=True))
+    (folder / "mine.yaml").write_text(yaml.safe_dump({"experiments": {"lora": {"generation": {"chunks": 2}}}}))
+    done = snakemake(folder, *FILES, "mine.yaml", "--", "predict", source=folder / "src")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert planned(done.stdout) == {"predict_split": 2, "join_chunks": 1}
+    predicted = [
+        [row | {"seconds": None} for row in read_jsonl(place / "results/small/predict/lora/test.jsonl")]
+        for place in (folder, finished)
+    ]
+    assert predicted[0] == predicted[1] != []
 
 
 PUBLISHED = f"evaluate: docker://registry.example/radtune/evaluate@sha256:{'1' * 64}"

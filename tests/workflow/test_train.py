@@ -58,7 +58,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             answer = ("bright" if bright else "dark") if tag == "SHADE" else ("左" if left else "右") + "边有一个斑点"
             turns = [("user", f"<image>{PROMPTS[tag]}"), ("assistant", answer)]
             messages = [{"role": role, "content": content} for role, content in turns]
-            records.append({"id": f"{split}{n}", "tag": tag, "group": str(n), "messages": messages, "images": [name]})
+            id = f"{split}{sum(record['tag'] == tag for record in records)}"  # under each tag, as in the data set
+            records.append({"id": id, "tag": tag, "group": str(n), "messages": messages, "images": [name]})
         files.write_json(root / f"{split}.json", records)
         info[split] = {"file_name": f"{split}.json", "formatting": "sharegpt", "columns": columns, "tags": tags}
     files.write_json(root / "dataset_info.json", info)
@@ -205,9 +206,11 @@ def test_an_unknown_argument_is_named(data: Path, random_model: Path) -> None:
         launch.train(call.pop("settings"), **call)
 
 
-def predict(base: Path, adapter: Path | None, data: Path, out: Path, batch_size: int) -> list[dict[str, Any]]:
+def predict(
+    base: Path, adapter: Path | None, data: Path, out: Path, batch_size: int, chunk: str = "1-of-1"
+) -> list[dict[str, Any]]:
     places: dict[str, Any] = {"sharegpt": data / "val.json", "media_dir": data, "out": out, "adapter": adapter}
-    generate.predict(base, **places, max_new_tokens=12, batch_size=batch_size, **LIMITS)
+    generate.predict(base, **places, max_new_tokens=12, batch_size=batch_size, chunk=chunk, **LIMITS)
     return files.read_jsonl(out)
 
 
@@ -230,6 +233,45 @@ def test_batch_size_does_not_change_an_answer(
     assert without_seconds(predict(base, None, data, tmp_path / "base.jsonl", 4)) != without_seconds(rows[0])
 
 
+def test_chunks_one_after_another_are_the_whole(data: Path, base: Path, tmp_path: Path) -> None:
+    whole = predict(base, None, data, tmp_path / "whole.jsonl", 4)
+    for count in (3, 12):  # 10 samples
+        chunks = [f"{n + 1}-of-{count}" for n in range(count)]
+        rows = [row for chunk in chunks for row in predict(base, None, data, tmp_path / f"{chunk}.jsonl", 4, chunk)]
+        assert without_seconds(rows) == without_seconds(whole)
+    for chunk in ("0-of-3", "4-of-3", "half"):
+        with pytest.raises(files.UserError, match=f"chunk {chunk}: must be one of 1-of-N to N-of-N"):
+            predict(base, None, data, tmp_path / "wrong.jsonl", 4, chunk)
+
+
+def test_two_samples_of_one_name_are_refused(data: Path, base: Path, tmp_path: Path) -> None:
+    record = files.read_json(data / "val.json")[0]
+    files.write_json(tmp_path / "val.json", [record, record])
+    with pytest.raises(files.UserError, match=f"sample val0 stands there 2 times under {record['tag']}"):
+        predict(base, None, tmp_path, tmp_path / "out.jsonl", 4)
+
+
+def test_answers_are_those_of_llamafactorys_own_prediction(
+    data: Path, base: Path, resumed: tuple[Path, str], tmp_path: Path
+) -> None:
+    adapter = resumed[0] / "weights"
+    settings: dict[str, Any] = LIMITS | {
+        **{"stage": "sft", "finetuning_type": "lora", "do_predict": True, "predict_with_generate": True},
+        **{"model_name_or_path": str(base), "adapter_name_or_path": str(adapter), "template": COMMON["template"]},
+        **{"eval_dataset": "val", "dataset_dir": str(data), "media_dir": str(data), "output_dir": str(tmp_path)},
+        **{"do_sample": False, "max_new_tokens": 12, "per_device_eval_batch_size": 1, "report_to": "none"},
+    }
+    (tmp_path / "predict.yaml").write_text(yaml.safe_dump(settings))
+    command = [Path(sys.executable).with_name("llamafactory-cli"), "train", tmp_path / "predict.yaml"]
+    environment = os.environ | launch.OFFLINE | {"HF_DATASETS_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout[-4000:]
+    theirs = [row["predict"] for row in files.read_jsonl(tmp_path / "generated_predictions.jsonl")]
+    ours = predict(base, adapter, data, tmp_path / "val.jsonl", 4)
+    assert [row["prediction"] for row in ours] == theirs
+    assert len(set(theirs)) > 1
+
+
 def test_an_interrupted_prediction_repeats_nothing(
     data: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,15 +289,16 @@ def test_an_interrupted_prediction_repeats_nothing(
         predict(base, None, data, out, 3)
     partial = tmp_path / ".val.jsonl.partial"
     with partial.open("a", encoding="utf-8") as file:
-        file.write('{"n": 9, "id": "to')  # the line that a kill tore
+        file.write('{"id": "to')  # the line that a kill tore
     sizes: list[int] = []
-    monkeypatch.setattr(generate, "_answer", lambda *args: (sizes.append(len(args[2]["input_ids"])), answer(*args))[1])
+    monkeypatch.setattr(generate, "_answer", lambda *args: (sizes.append(len(args[2])), answer(*args))[1])
     rows = predict(base, None, data, out, 3)
     assert sum(sizes) == 10 - 6
     assert not partial.exists()
     assert without_seconds(rows) == without_seconds(predict(base, None, data, tmp_path / "whole.jsonl", 3))
 
-    partial.write_text('of other inputs\n{"n": 0, "id": "stale"}\n', encoding="utf-8")
+    stale = json.dumps(rows[0] | {"prediction": "stale"})
+    partial.write_text(f"of other inputs\n{stale}\n", encoding="utf-8")
     sizes.clear()
     assert without_seconds(predict(base, None, data, out, 3)) == without_seconds(rows)
     assert sum(sizes) == 10
@@ -268,17 +311,16 @@ def test_prompts_are_encoded_as_in_training(data: Path, base: Path) -> None:
     from transformers import AutoProcessor
 
     processor = AutoProcessor.from_pretrained(base)
-    processor.tokenizer.padding_side = "left"
     theirs = AutoProcessor.from_pretrained(base)
     for name, value in LIMITS.items():
         setattr(theirs, name, value)
     template = TEMPLATES["qwen3_vl_nothink"]
     for record in files.read_json(data / "val.json"):
-        ours = generate.encode(processor, [record], data, **LIMITS)
+        ours = generate.encode(processor, record, data, **LIMITS)
         images = [str(data / image) for image in record["images"]]
         messages = template.mm_plugin.process_messages(record["messages"], images, [], [], theirs)
         prompt, _ = template.encode_oneturn(theirs.tokenizer, messages)
-        assert ours["input_ids"][0].tolist() == prompt
+        assert ours["input_ids"].tolist() == prompt
         inputs = template.mm_plugin.get_mm_inputs(images, [], [], [1], [0], [0], [prompt], theirs)
         assert torch.equal(ours["image_grid_thw"], inputs["image_grid_thw"])
         assert torch.equal(ours["pixel_values"], inputs["pixel_values"])
@@ -339,25 +381,55 @@ def test_a_trainer_without_its_gpu_says_so(data: Path, random_model: Path, monke
         launch.train(call.pop("settings"), **call, gpu_memory_gib=24)
 
 
-def test_a_prediction_without_memory_keeps_what_is_done_for_a_smaller_batch(
-    data: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import torch
-    from transformers import GenerationMixin
+LIMITED = """
+import json, resource, sys
+from pathlib import Path
+from radtune import files
+from radtune.predict import generate
+load = generate.load
+def with_little_memory(*args):
+    loaded = load(*args)
+    lines = Path("/proc/self/status").read_text().splitlines()
+    used = next(int(line.split()[1]) for line in lines if line.startswith("VmData:")) * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (used + 170 * 2**20, -1))
+    return loaded
+generate.load = with_little_memory
+call = json.loads(sys.argv[1])
+try:
+    generate.predict(**{key: Path(value) if isinstance(value, str) else value for key, value in call.items()})
+except files.UserError as error:
+    sys.exit(str(error))
+"""
 
-    generated, sizes = GenerationMixin.generate, []
 
-    def run_out(self: Any, *args: Any, **kwargs: Any) -> Any:
-        sizes.append(len(kwargs["input_ids"]))
-        if len(sizes) == 2:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return generated(self, *args, **kwargs)
+def test_a_batch_that_runs_out_of_memory_is_halved(data: Path, random_model: Path, tmp_path: Path) -> None:
+    """Of the machine's memory, for real: 32 prompts of 210 to 580 tokens take more than 170 MiB."""
+    records = files.read_json(data / "train.json")
+    for n, record in enumerate(records):
+        record["messages"][0]["content"] += " bright dark" * (100 + 6 * n)
+    long = files.read_json(data / "train.json")[0] | {"id": "long"}
+    long["messages"][0]["content"] += " bright dark" * 15000  # the attention's mask alone is 900 MB
 
-    monkeypatch.setattr(GenerationMixin, "generate", run_out)
-    with pytest.raises(files.UserError) as caught:
-        predict(base, None, data, tmp_path / "val.jsonl", 4)
-    assert f"lower batch_size (now 4) or image_max_pixels (now {128 * 96}); finished samples are kept." in str(
-        caught.value
+    def run(name: str, records: list[dict[str, Any]]) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+        files.write_json(tmp_path / f"{name}.json", records)
+        places = {"sharegpt": tmp_path / f"{name}.json", "media_dir": data, "out": tmp_path / f"{name}.jsonl"}
+        call: dict[str, Any] = LIMITS | places | {"model": random_model, "max_new_tokens": 4, "batch_size": 32}
+        command = [sys.executable, "-c", LIMITED, json.dumps(call, default=str)]
+        return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False), call
+
+    done, _ = run("long", [*records, long])
+    assert done.returncode == 1
+    halved = [f"out of memory with {n} prompts: going on with {n // 2}." for n in (32, 16, 8, 4, 2)]
+    assert done.stderr.splitlines()[:-1] == halved
+    assert done.stderr.splitlines()[-1].startswith("out of the machine's memory (asked for ")
+    assert done.stderr.endswith(
+        "lower image_max_pixels (now 12288) or max_new_tokens (now 4); finished samples are kept.\n"
     )
-    assert len(predict(base, None, data, tmp_path / "val.jsonl", 2)) == 10
-    assert sizes == [4, 4, 2, 2, 2]
+
+    done, call = run("all", records)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == halved[: done.stderr.count("\n")] != []
+    rows = files.read_jsonl(call["out"])
+    generate.predict(**call | {"out": tmp_path / "whole.jsonl"})
+    assert without_seconds(rows) == without_seconds(files.read_jsonl(tmp_path / "whole.jsonl"))
+    assert [row["id"] for row in rows] == [record["id"] for record in records]

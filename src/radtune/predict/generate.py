@@ -3,17 +3,25 @@
     radtune predict --model base/ --adapter train/lora/adapter --sharegpt test.json --media-dir images/ --out test.jsonl
 
 The prompt's tokens are those that LLaMA-Factory trains on with template qwen3_vl_nothink. Interrupted, a rerun goes on
-from the finished samples, which wait in a hidden file beside `out`.
+from the finished samples, which wait in a hidden file beside `out`. Several GPUs or nodes take a chunk each, --chunk
+1-of-2 and --chunk 2-of-2; their files one after another are the whole.
 """
 
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import math
+import re
+import sys
 import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice, takewhile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from tqdm import tqdm
 
@@ -21,6 +29,10 @@ from radtune import files, gpu
 from radtune.digest import digest
 
 IMAGE = "<image>"  # LLaMA-Factory's placeholder
+FIRST = 8  # prompts of the first batch on a GPU, where batches then grow
+
+T = TypeVar("T")
+Record = dict[str, Any]  # a sample of a ShareGPT file
 
 
 def predict(
@@ -30,6 +42,7 @@ def predict(
     out: Path,
     *,
     adapter: Path | None = None,
+    chunk: str = "1-of-1",
     max_new_tokens: int,
     batch_size: int,
     image_max_pixels: int,
@@ -37,62 +50,72 @@ def predict(
     gpus: int = 1,
     gpu_memory_gib: float | None = None,
 ) -> None:
-    """Write one JSON line a sample, in the order of `sharegpt`.
+    """Write one JSON line for each sample of the chunk, in the order of `sharegpt`.
 
     A line holds id, tag, group, image, prompt, prediction, reference, seconds (its share of the batch's), tokens (new
     ones, without the end token) and stopped (false where max_new_tokens cut the answer). fp32 on the CPU, bf16 on CUDA.
 
-    `gpus`: as many must be there, and no more; the first is used, its memory up to `gpu_memory_gib`. With that null,
-    none has to be there.
+    `batch_size`: the most prompts a batch, see generate(). `gpus`: as many must be there, and no more; the first is
+    used, its memory up to `gpu_memory_gib`. With that null, none has to be there.
     """
-    records = files.read_json(sharegpt)
+    records = _chunk(files.read_json(sharegpt), chunk)
+    for (id, tag), count in Counter(map(_name, records)).items():
+        if count > 1:
+            raise files.UserError(f"{sharegpt}: sample {id} stands there {count} times under {tag}; keep one of them.")
     images = sorted({image for record in records for image in record["images"]})
     for image in images:
         if not (media_dir / image).is_file():
             raise files.UserError(f"{media_dir / image}: no such image, but {sharegpt} names it.")
     limits = {"image_max_pixels": image_max_pixels, "image_min_pixels": image_min_pixels}
     inputs = [sharegpt, model, *([adapter] if adapter else []), *(media_dir / image for image in images)]
-    key = digest([max_new_tokens, limits], inputs)  # not of the batch size: it may be lowered to resume
+    key = digest([limits, max_new_tokens], inputs)  # not of the batch size: it may be lowered to resume
 
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     with partial.open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # a job orphaned by a killed workflow may still be at it
         done = _read_partial(file, key)
-        # Longest first, so that too little memory shows at once; equal prompts, and so similar answers, side by side.
-        waiting = (n for n in range(len(records)) if n not in done)
-        order = sorted(waiting, key=lambda n: (len(_prompt(records[n])), _prompt(records[n])), reverse=True)
-        if order:
+        waiting = [record for record in records if _name(record) not in done]
+        if waiting:
             device = gpu.claim(gpus, gpu_memory_gib)
             with gpu.explained(gpu_memory_gib, lambda _: "the model's weights alone do not fit; take a smaller model"):
                 loaded, processor = load(model, adapter, device)
-        advice = f"lower batch_size (now {batch_size}) or image_max_pixels (now {image_max_pixels})"
-        if batch_size == 1:
+            ordered = _by_length(processor, waiting, media_dir, **limits)
+            samples = _ahead(lambda one: (one, encode(processor, one, media_dir, **limits)), ordered, batch_size)
             advice = f"lower image_max_pixels (now {image_max_pixels}) or max_new_tokens (now {max_new_tokens})"
-        with tqdm(
-            total=len(records), initial=len(done), desc=f"predict {out.stem}", unit="sample", disable=None
-        ) as bar:
-            for start in range(0, len(order), batch_size):
-                batch = order[start : start + batch_size]
-                encoded = encode(processor, [records[n] for n in batch], media_dir, **limits)
-                with gpu.explained(gpu_memory_gib, lambda _: f"{advice}; finished samples are kept"):
-                    answers = _answer(loaded, processor, encoded, max_new_tokens)
-                for n, answer in zip(batch, answers, strict=True):
-                    done[n] = _row(records[n], answer)
-                    file.write(json.dumps({"n": n, **done[n]}, ensure_ascii=False).encode() + b"\n")
-                file.flush()
-                bar.update(len(batch))
-        files.write_jsonl(out, (done[n] for n in range(len(records))))
+            with (
+                tqdm(total=len(records), initial=len(done), desc=out.stem, unit="sample", disable=None) as bar,
+                gpu.explained(gpu_memory_gib, lambda _: f"{advice}; finished samples are kept"),
+            ):
+                for batch in generate(loaded, processor, samples, max_new_tokens, batch_size, gpu_memory_gib):
+                    for record, answer in batch:
+                        done[_name(record)] = _row(record, answer)
+                        file.write(json.dumps(done[_name(record)], ensure_ascii=False).encode() + b"\n")
+                    file.flush()
+                    bar.update(len(batch))
+        files.write_jsonl(out, (done[_name(record)] for record in records))
     partial.unlink(missing_ok=True)
 
 
+def _name(record: Record) -> tuple[str, str]:
+    return record["id"], record["tag"]
+
+
+def _chunk(records: list[Record], chunk: str) -> list[Record]:
+    """The records of `chunk`, such as 2-of-4: the second quarter."""
+    found = re.fullmatch(r"(\d+)-of-(\d+)", chunk)
+    number, count = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= number <= count:
+        raise files.UserError(f"chunk {chunk}: must be one of 1-of-N to N-of-N.")
+    return records[len(records) * (number - 1) // count : len(records) * number // count]
+
+
 def load(model: Path, adapter: Path | None, device: str) -> tuple[Any, Any]:
-    """The model, adapter merged in memory, and its processor, padding on the left; greedy whatever its own settings."""
+    """The model, adapter merged in memory, and its processor; greedy whatever its own settings."""
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
     processor = AutoProcessor.from_pretrained(model)
-    processor.tokenizer.padding_side = "left"
     loaded = AutoModelForImageTextToText.from_pretrained(
         model, dtype=torch.float32 if device == "cpu" else torch.bfloat16, device_map={"": device}
     )
@@ -106,32 +129,111 @@ def load(model: Path, adapter: Path | None, device: str) -> tuple[Any, Any]:
     return loaded.eval(), processor
 
 
+def generate(
+    model: Any,
+    processor: Any,
+    samples: Iterable[tuple[Record, dict[str, Any]]],
+    max_new_tokens: int,
+    batch_size: int,
+    memory_gib: float | None,
+) -> Iterator[list[tuple[Record, dict[str, Any]]]]:
+    """The answers to encoded samples in batches of at most `batch_size`, each sample with its own.
+
+    On a GPU batches begin small and double as long as twice the memory that the last one took is there. One that runs
+    out of memory is halved, and none is as large again.
+    """
+    roomy = gpu.meter(memory_gib)
+    size = min(FIRST, batch_size) if model.device.type == "cuda" else batch_size
+    waiting: list[tuple[Record, dict[str, Any]]] = []
+    rest = iter(samples)
+    while True:
+        waiting += islice(rest, max(size - len(waiting), 0))
+        if not waiting:
+            return
+        batch = waiting[:size]
+        answers = _answer_if_it_fits(model, processor, [encoded for _, encoded in batch], max_new_tokens)
+        if answers is None:
+            size = batch_size = len(batch) // 2
+            print(f"out of memory with {len(batch)} prompts: going on with {size}.", file=sys.stderr, flush=True)
+            continue
+        yield [(record, answer) for (record, _), answer in zip(batch, answers, strict=True)]
+        waiting = waiting[size:]
+        if roomy():
+            size = min(2 * size, batch_size)
+
+
+def _by_length(
+    processor: Any, records: list[Record], media_dir: Path, *, image_max_pixels: int, image_min_pixels: int
+) -> list[Record]:
+    """Longest first, so that too little memory shows at once; equal prompts, and so similar answers, side by side."""
+    from PIL import Image
+
+    tokens = {}
+    for name in {name for record in records for name in record["images"]}:
+        with Image.open(media_dir / name) as image:
+            tokens[name] = min(max(image.width * image.height, image_min_pixels), image_max_pixels) // 1024
+    prompts = [_prompt(record) for record in records]
+    lengths = [len(ids) for ids in processor.tokenizer(prompts, add_special_tokens=False)["input_ids"]]
+    keys = [
+        (length + sum(tokens[name] for name in record["images"]), prompt)
+        for length, prompt, record in zip(lengths, prompts, records, strict=True)
+    ]
+    return [records[n] for n in sorted(range(len(records)), key=keys.__getitem__, reverse=True)]
+
+
+def _ahead(function: Callable[[Record], T], items: list[Record], count: int) -> Iterator[T]:
+    """function(item) of each item, in order; a thread is up to `count` of them ahead, while the model generates."""
+    pool = ThreadPoolExecutor(1)
+    futures: deque[Future[T]] = deque()
+    try:
+        for item in items:
+            futures.append(pool.submit(function, item))
+            if len(futures) > count:
+                yield futures.popleft().result()
+        while futures:
+            yield futures.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def encode(
-    processor: Any, records: list[dict[str, Any]], media_dir: Path, *, image_max_pixels: int, image_min_pixels: int
-) -> Any:
-    """Tensors of a batch of prompts: input_ids, attention_mask (B, L), pixel_values, image_grid_thw.
+    processor: Any, record: Record, media_dir: Path, *, image_max_pixels: int, image_min_pixels: int
+) -> dict[str, Any]:
+    """A prompt's tensors: input_ids (L,) and, of its images, pixel_values (patches, 1536), image_grid_thw (images, 3).
 
     An image of h x w px, multiples of 32 after the processor's resize, takes h*w/1024 tokens.
     """
-    texts = [_prompt(record) for record in records]
-    images = [
-        _fit(media_dir / image, image_max_pixels, image_min_pixels) for record in records for image in record["images"]
-    ]
+    import torch
+
+    text = _prompt(record)
+    if text.count(IMAGE) != len(record["images"]):
+        raise files.UserError(f"sample {record['id']}: {IMAGE} must stand once in its prompt for each image.")
+    images = [_fit(media_dir / image, image_max_pixels, image_min_pixels) for image in record["images"]]
     pixels = processor.image_processor(images=images, return_tensors="pt") if images else {}
-    counts = [int(grid.prod()) // processor.image_processor.merge_size**2 for grid in pixels.get("image_grid_thw", [])]
-    grown = []
-    for text, record in zip(texts, records, strict=True):
-        if text.count(IMAGE) != len(record["images"]):
-            raise files.UserError(f"sample {record['id']}: {IMAGE} must stand once in its prompt for each image.")
-        for _ in record["images"]:
-            pads = processor.image_token * counts.pop(0)
-            text = text.replace(IMAGE, f"<|vision_start|>{pads}<|vision_end|>", 1)
-        grown.append(text)
-    tokens = processor.tokenizer(grown, padding=True, add_special_tokens=False, return_tensors="pt")
-    return {**tokens, **pixels}
+    for grid in pixels.get("image_grid_thw", []):
+        pads = processor.image_token * (int(grid.prod()) // processor.image_processor.merge_size**2)
+        text = text.replace(IMAGE, f"<|vision_start|>{pads}<|vision_end|>", 1)
+    return {"input_ids": torch.tensor(processor.tokenizer(text, add_special_tokens=False)["input_ids"]), **pixels}
 
 
-def _prompt(record: dict[str, Any]) -> str:
+def collate(samples: list[dict[str, Any]], pad: int) -> dict[str, Any]:
+    """A batch's tensors, prompts padded on the left with the token `pad`: attention_mask and those of encode()."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    ids = [sample["input_ids"] for sample in samples]
+    padded = {
+        name: pad_sequence(tensors, batch_first=True, padding_value=value, padding_side="left")
+        for name, tensors, value in (
+            ("input_ids", ids, pad),
+            ("attention_mask", [torch.ones_like(one) for one in ids], 0),
+        )
+    }
+    names = [name for name in ("pixel_values", "image_grid_thw") if any(name in sample for sample in samples)]
+    return padded | {name: torch.cat([sample[name] for sample in samples if name in sample]) for name in names}
+
+
+def _prompt(record: Record) -> str:
     """Every turn but the last, in template qwen3_vl_nothink, and the answer's beginning."""
     turns = "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in record["messages"][:-1])
     return f"{turns}<|im_start|>assistant\n"
@@ -149,24 +251,41 @@ def _fit(path: Path, most: int, least: int) -> Any:
     return image.convert("RGB")
 
 
-def _answer(model: Any, processor: Any, encoded: Any, max_new_tokens: int) -> list[dict[str, Any]]:
+def _answer_if_it_fits(
+    model: Any, processor: Any, samples: list[dict[str, Any]], max_new_tokens: int
+) -> list[dict[str, Any]] | None:
+    """_answer(), or None where several samples were too many for the memory; for a single one the error is raised."""
+    import torch
+
+    try:
+        return _answer(model, processor, samples, max_new_tokens)
+    except RuntimeError as error:
+        if len(samples) == 1 or not gpu.OUT_OF_MEMORY.search(str(error)):
+            raise
+    gc.collect()  # not above, where the error still holds the batch's tensors
+    torch.cuda.empty_cache()
+    return None
+
+
+def _answer(model: Any, processor: Any, samples: list[dict[str, Any]], max_new_tokens: int) -> list[dict[str, Any]]:
     import torch
 
     began = time.perf_counter()
-    tensors = {name: tensor.to(model.device) for name, tensor in encoded.items()}
+    ends = model.generation_config.eos_token_id
+    batch = collate(samples, model.generation_config.pad_token_id)
     with torch.inference_mode():
+        tensors = {name: tensor.to(model.device) for name, tensor in batch.items()}
         tokens = model.generate(**tensors, max_new_tokens=max_new_tokens)
     answers = []
-    for new in tokens[:, encoded["input_ids"].shape[1] :].tolist():
-        ends = [n for n, token in enumerate(new) if token in model.generation_config.eos_token_id]
-        kept = new[: ends[0]] if ends else new
+    for new in tokens[:, batch["input_ids"].shape[1] :].tolist():
+        kept = list(takewhile(lambda token: token not in ends, new))
         text = processor.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        answers.append({"prediction": text, "tokens": len(kept), "stopped": bool(ends)})
+        answers.append({"prediction": text, "tokens": len(kept), "stopped": len(kept) < len(new)})
     seconds = round((time.perf_counter() - began) / len(answers), 4)
     return [{**answer, "seconds": seconds} for answer in answers]
 
 
-def _row(record: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+def _row(record: Record, answer: dict[str, Any]) -> dict[str, Any]:
     *_, question, reference = record["messages"]
     return {
         "id": record["id"],
@@ -182,8 +301,8 @@ def _row(record: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read_partial(file: IO[bytes], key: str) -> dict[int, dict[str, Any]]:
-    """The finished rows by record number; leaves the file cut to its whole lines, or new where its inputs were others.
+def _read_partial(file: IO[bytes], key: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """The finished rows by id and tag; leaves the file cut to its whole lines, or new where its inputs were others.
 
     The first line holds the inputs' digest; a kill can tear the last one.
     """
@@ -197,5 +316,4 @@ def _read_partial(file: IO[bytes], key: str) -> dict[int, dict[str, Any]]:
         file.write(content)
         file.flush()
     file.truncate(len(content))
-    rows = [json.loads(line) for line in lines]
-    return {row.pop("n"): row for row in rows}
+    return {_name(row): row for row in map(json.loads, lines)}
