@@ -113,8 +113,8 @@ def render(
 def read_log(run_dir: Path) -> list[dict[str, Any]]:
     """One row a step, ordered: epoch, loss, learning_rate, grad_norm and, where evaluated, eval_loss.
 
-    From trainer_state.json, as trainer_log.jsonl repeats steps after a resume. `loss` is the mean since the entry before,
-    or since the checkpoint where the run was resumed in between.
+    From trainer_state.json, as trainer_log.jsonl repeats steps after a resume. `loss` is the mean since the entry
+    before, or since the checkpoint where the run was resumed in between.
     """
     rows: dict[int, dict[str, Any]] = {}
     for entry in files.read_json(run_dir / "trainer_state.json")["log_history"]:
