@@ -158,6 +158,11 @@ def _check_adapters(experiments: Config) -> None:
                 raise UserError(f"{where} is no trained experiment" + (f"; did you mean {near[0]}?" if near else "."))
             if experiments[other]["model_name"] != experiments[path[-1]]["model_name"]:
                 raise UserError(f"{where} was trained on another model.")
+            for key in ("lora_rank", "lora_alpha", "lora_dropout", "lora_target"):
+                mine, theirs = ((experiments[each]["training"] or {}).get(key) for each in (path[-1], other))
+                if mine is not None and mine != theirs:
+                    at = f"config: experiments.{path[-1]}.training.{key}"
+                    raise UserError(f"{at} {mine} has no effect: the adapter of {other} keeps its own, {theirs}.")
             if other in path:
                 raise UserError(f"{where} closes a circle: {' -> '.join([*path, other])}.")
             path.append(other)

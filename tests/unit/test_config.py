@@ -50,6 +50,7 @@ def test_each_shipped_config_is_valid_and_has_the_untuned_base(name: str) -> Non
         ({"experiments": {"a": {}, "b": {"init_adapter": "aa"}}}, "aa is no trained experiment; did you mean a?"),
         ({"experiments": {"a": {"init_adapter": "base"}}}, "a.init_adapter base is no trained experiment"),
         ({"experiments": {"a": {"init_adapter": "b"}, "b": {"init_adapter": "a"}}}, "closes a circle: a -> b -> a."),
+        ({"experiments": {"a": {}, "b": {"init_adapter": "a", "training": {"lora_rank": 4}}}}, "4 has no effect"),
         ({"experiments": {"base": {"training": {"seed": 1}}}}, "experiments.base is the untuned model"),
     ],
 )  # fmt: skip

@@ -9,12 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from radtune import files
+from radtune.config import resolve
 from radtune.train import launch, llamafactory
 
-# The published recipe that config/reference.yaml reproduces, by section
+ROOT = Path(__file__).parents[2]
+# The arguments of the public write-up's command, by section
 REFERENCE: dict[str, dict[str, Any]] = {
     "model": {"image_max_pixels": 589824, "image_min_pixels": 1024},
     "method": {
+        "stage": "sft",
         "finetuning_type": "lora",
         "lora_rank": 8,
         "lora_alpha": 16,
@@ -23,8 +26,8 @@ REFERENCE: dict[str, dict[str, Any]] = {
         "freeze_vision_tower": True,
         "freeze_multi_modal_projector": True,
     },
-    "dataset": {"template": "qwen3_vl_nothink", "cutoff_len": 2048, "preprocessing_num_workers": 8},
-    "output": {"logging_steps": 500, "save_steps": 5000, "save_only_model": False},
+    "dataset": {"template": "qwen3_vl_nothink", "cutoff_len": 2048},
+    "output": {"logging_steps": 500, "save_steps": 5000},
     "train": {
         "per_device_train_batch_size": 2,
         "gradient_accumulation_steps": 8,
@@ -36,7 +39,6 @@ REFERENCE: dict[str, dict[str, Any]] = {
         "optim": "adamw_torch",
         "bf16": True,
     },
-    "eval": {"eval_strategy": "steps", "eval_steps": 5000, "eval_accumulation_steps": 1},
 }
 SETTINGS = {key: value for section in REFERENCE.values() for key, value in section.items()}
 
@@ -59,15 +61,18 @@ def sections(text: str) -> dict[str, dict[str, Any]]:
     return {name: yaml.safe_load(body) for name, body in parts}
 
 
-def test_each_reference_argument_stands_in_its_section() -> None:
-    found = sections(render(SETTINGS))
-    assert list(found) == list(REFERENCE)
+def test_each_reference_argument_is_in_reference_yaml_and_reaches_train_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    given = yaml.safe_load(Path("config/reference.yaml").read_text(encoding="utf-8"))
+    assert given["training"] == SETTINGS
+    found = sections(render(resolve(given)["experiments"]["reference"]["training"], adapter=Path("seed")))
     for name, expected in REFERENCE.items():
         assert expected.items() <= found[name].items()
-    assert found["model"]["model_name_or_path"] == "base"
-    assert found["method"].items() >= {"stage": "sft", "do_train": True}.items()
+    places = {"model_name_or_path": "base", "adapter_name_or_path": "seed"}
+    assert found["model"].items() >= places.items()
+    assert found["method"]["do_train"] is True
     assert found["dataset"].items() >= {"dataset": "train", "dataset_dir": "sharegpt", "media_dir": "images"}.items()
-    assert found["output"].items() >= {"output_dir": "run", "report_to": "none"}.items()
+    assert found["output"].items() >= {"output_dir": "run", "report_to": "none", "save_only_model": False}.items()
     assert found["eval"]["eval_dataset"] == "val"
 
 
@@ -150,3 +155,49 @@ def test_only_half_written_checkpoints_are_removed(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-4").mkdir()
     launch._remove_broken_checkpoints(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "before", "why"),
+    [
+        ({"num_train_epochs": 5, "lr_scheduler_type": "constant"}, {"num_train_epochs": 3.0}, ""),
+        ({"max_steps": 9, "lr_scheduler_type": "constant", "warmup_ratio": 0.1}, {"max_steps": 8}, ""),
+        ({"max_steps": 9, "lr_scheduler_type": "constant_with_warmup", "warmup_steps": 5}, {"max_steps": 8}, ""),
+        ({"max_steps": 9, "lr_scheduler_type": "inverse_sqrt", "warmup_ratio": 0.1}, {"max_steps": 8}, "warmup_steps"),
+        ({"num_train_epochs": 5, "lr_scheduler_type": "cosine"}, {"num_train_epochs": 3.0}, "cosine"),
+        ({"num_train_epochs": 5}, {"num_train_epochs": 3.0}, "linear"),
+        ({"num_train_epochs": 2, "lr_scheduler_type": "constant"}, {"num_train_epochs": 3.0}, "less"),
+        ({"max_steps": 9, "lr_scheduler_type": "constant"}, {"num_train_epochs": 1.0}, "do not compare"),
+        ({"lr_scheduler_type": "cosine"}, {"num_train_epochs": 3.0}, ""),
+    ],
+)  # fmt: skip
+def test_a_run_is_trained_on_only_where_its_schedule_allows(settings: Any, before: Any, why: str) -> None:
+    found = llamafactory.why_anew(settings, before)
+    assert why in found
+    assert bool(why) == bool(found)
+
+
+def test_a_run_that_cannot_be_trained_on_is_emptied_and_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def there() -> set[str]:
+        return {path.name for path in tmp_path.iterdir()}
+
+    def prepare(epochs: float, schedule: str) -> str:
+        launch._prepare(tmp_path, {"num_train_epochs": epochs, "lr_scheduler_type": schedule})
+        return capsys.readouterr().err
+
+    (tmp_path / "lock").touch()
+    assert prepare(1, "cosine") == ""
+    (tmp_path / "checkpoint-1").mkdir()
+    (tmp_path / "trainer_state.json").write_text("{}")
+    assert "now asked for num_train_epochs 2; trains only what is missing." in prepare(2, "constant")
+    assert there() == {"lock", "length.json", "checkpoint-1"}
+    assert prepare(2, "cosine") == ""
+    (tmp_path / "adapter_model.safetensors").touch()
+    assert "starts anew: lr_scheduler_type cosine" in prepare(3, "cosine")
+    assert there() == {"lock", "length.json"}
+    assert "starts anew: it kept no checkpoint" in prepare(4, "constant")
+    (tmp_path / "adapter_model.safetensors").touch()  # killed in the midst of writing the last files
+    assert prepare(4, "constant") == ""
+    assert there() == {"lock", "length.json"}

@@ -18,10 +18,11 @@ from PIL import Image, ImageDraw
 
 from radtune import files
 from radtune.predict import generate
-from radtune.train import launch, tiny
+from radtune.train import launch, llamafactory, tiny
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
-STEPS = 60  # of the LoRA run, saved every 10
+HALF, STEPS = 30, 60  # of the LoRA run: 8 an epoch, saved and evaluated every 6
 LIMITS = {"image_max_pixels": 128 * 96, "image_min_pixels": 64 * 64}
 PROMPTS = {"SHADE": "Is the spot bright or dark?", "PLACE": "亮斑在左边还是右边？"}
 COMMON: dict[str, Any] = {
@@ -96,49 +97,75 @@ def base(data: Path, random_model: Path) -> Path:
     return call["weights"]
 
 
-def lora(data: Path, base: Path) -> dict[str, Any]:
-    return arguments(
-        data,
-        base,
-        "lora",
-        finetuning_type="lora",
-        lora_rank=4,
-        lora_target="all",
-        learning_rate=5e-3,
-        max_steps=STEPS,
-        save_steps=10,
-        eval_strategy="steps",
-        eval_steps=20,
+def lora(data: Path, base: Path, name: str, **changes: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "finetuning_type": "lora",
+        "lora_rank": 4,
+        "lora_target": "all",
+        "lora_dropout": 0.1,
+        "learning_rate": 5e-3,
+        "lr_scheduler_type": "constant",
+        "max_steps": STEPS,
+        "save_steps": 6,
+        "eval_strategy": "steps",
+        "eval_steps": 6,
+        "logging_steps": 2,  # whatever checkpoint a run resumes from, a mean over the steps since the last log is whole
+    }
+    return arguments(data, base, name, **settings | changes)
+
+
+def start(call: dict[str, Any], log: Path) -> subprocess.Popen[bytes]:
+    """launch.train(**call) in a process of its own, which leads a process group."""
+    script = (
+        "import json; from pathlib import Path; from radtune.train import launch\n"
+        f"call = json.loads({json.dumps(call, default=str)!r}); settings = call.pop('settings')\n"
+        "names = ('dataset', 'eval_dataset')\n"
+        "launch.train(settings, **{key: call[key] if key in names else call[key] and Path(call[key]) for key in call})"
     )
+    with log.open("wb") as file:
+        return subprocess.Popen([sys.executable, "-c", script], stdout=file, stderr=file, start_new_session=True)
+
+
+def trained(call: dict[str, Any]) -> str:
+    """The log of launch.train(**call)."""
+    log = call["dataset_dir"] / "train.log"
+    code = start(call, log).wait()
+    text = log.read_text(encoding="utf-8")
+    assert code == 0, text
+    return text
 
 
 @pytest.fixture(scope="module")
-def resumed(data: Path, base: Path) -> tuple[Path, str]:
-    """The folder of a LoRA run killed after its first checkpoint and run again, and the log of the second run."""
-    call = lora(data, base)
-    text = json.dumps(call, default=str)
-    script = (
-        "import json; from pathlib import Path; from radtune.train import launch\n"
-        f"call = json.loads({text!r}); settings = call.pop('settings')\n"
-        "names = ('dataset', 'eval_dataset', 'adapter')\n"
-        "launch.train(settings, **{key: call[key] if key in names else Path(call[key]) for key in call})"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
+def undisturbed(data: Path, base: Path) -> Path:
+    call = lora(data, base, "undisturbed")
+    trained(call)
+    return call["out"]
+
+
+@pytest.fixture(scope="module")
+def resumed(data: Path, base: Path) -> tuple[Path, list[str]]:
+    """The folder of a LoRA run of HALF steps, killed in its second epoch, run again and then trained on to STEPS; the
+    logs of the last two.
+    """
+    call = lora(data, base, "lora", max_steps=HALF)
+    process = start(call, data / "killed.log")
     deadline = time.monotonic() + 120
-    while not list(call["out"].glob("run-*/checkpoint-*/trainer_state.json")):
+    while not list(call["out"].glob("run-*/checkpoint-12/trainer_state.json")):
         assert process.poll() is None, "the trainer ended before it was killed"
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     (run_dir,) = call["out"].glob("run-*")
     assert not (run_dir / "trainer_state.json").exists()
+    heartbeat = files.read_json(call["out"] / "heartbeat.json")
+    assert 12 <= heartbeat["step"] < heartbeat["steps"] == HALF
+    assert heartbeat["loss"] > 0
+    assert time.time() - 60 < heartbeat["time"] <= time.time()
     (run_dir / "checkpoint-999").mkdir()  # what a kill in the midst of saving leaves
     (run_dir / "checkpoint-999" / "adapter_model.safetensors").write_bytes(b"half")
     (call["out"] / "run-old").mkdir()
-    again = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert again.returncode == 0, again.stdout
-    return call["out"], again.stdout
+    return call["out"], [trained(call), trained(lora(data, base, "lora"))]
 
 
 def test_the_tiny_model_is_the_same_again_and_takes_an_image_as_it_is(data: Path, random_model: Path) -> None:
@@ -178,21 +205,34 @@ def test_full_training_gives_a_whole_model(base: Path, random_model: Path) -> No
     assert files.read_json(base.parent / "summary.json")["steps"] == 10
 
 
-def test_a_killed_run_goes_on_from_its_checkpoint(resumed: tuple[Path, str]) -> None:
-    out, log = resumed
+def test_a_killed_run_goes_on_from_its_checkpoint(resumed: tuple[Path, list[str]]) -> None:
+    out, (log, _) = resumed
     assert "checkpoint-999: half written, removed." in log
     assert "Resuming training from" in log
-    summary = files.read_json(out / "summary.json")
-    assert (summary["steps"], summary["max_steps"]) == (STEPS, STEPS)
-    steps = [row["step"] for row in files.read_jsonl(out / "trainer_log.jsonl")]
-    assert steps == list(range(5, STEPS + 1, 5))
-    assert summary["eval_loss"]["final_step"] == STEPS
+    assert f"step {HALF} of {HALF}, loss " in log
+    (run_dir,) = out.glob("run-*")  # run-old is gone
+    saved = {int(path.name.split("-")[1]) for path in run_dir.glob("checkpoint-*")}
+    assert saved == {*range(6, STEPS + 1, 6), *range(8, STEPS, 8)}  # at epoch ends too
     assert (out / "loss.png").stat().st_size > 5000
-    assert len(list(out.glob("run-*"))) == 1  # run-old is gone
 
 
-def test_a_finished_run_is_only_collected_again(data: Path, base: Path, resumed: tuple[Path, str]) -> None:
-    call = lora(data, base)
+def test_killed_and_trained_on_it_is_the_undisturbed_run(resumed: tuple[Path, list[str]], undisturbed: Path) -> None:
+    out, (_, log) = resumed
+    assert f"was trained for max_steps {HALF}, is now asked for max_steps {STEPS}; trains only what is missing." in log
+    assert f"Resuming training from {next(out.glob('run-*'))}/checkpoint-{HALF}." in log
+    logs = [files.read_jsonl(folder / "trainer_log.jsonl") for folder in (out, undisturbed)]
+    assert [row["step"] for row in logs[0] if "loss" in row] == list(range(2, STEPS + 1, 2))
+    assert logs[0] == logs[1]
+    weights = [(folder / "weights" / "adapter_model.safetensors").read_bytes() for folder in (out, undisturbed)]
+    assert weights[0] == weights[1]
+    summary = files.read_json(out / "summary.json")
+    assert (summary["steps"], summary["max_steps"], summary["eval_loss"]["final_step"]) == (STEPS, STEPS, STEPS)
+    heartbeat = files.read_json(out / "heartbeat.json")
+    assert (heartbeat["step"], heartbeat["seconds_left"], heartbeat["loss"]) == (STEPS, 0, summary["loss"]["final"])
+
+
+def test_a_finished_run_is_only_collected_again(data: Path, base: Path, undisturbed: Path) -> None:
+    call = lora(data, base, "undisturbed")
     (call["out"] / "summary.json").unlink()
     began = time.monotonic()
     launch.train(call.pop("settings"), **call)
@@ -200,10 +240,91 @@ def test_a_finished_run_is_only_collected_again(data: Path, base: Path, resumed:
     assert files.read_json(call["out"] / "summary.json")["steps"] == STEPS
 
 
+def test_packed_samples_have_the_losses_of_the_same_samples_padded(data: Path, base: Path) -> None:
+    """All samples in one pack, or in one padded batch: eval loss, and the training losses of three updates."""
+    changes = {"max_steps": 3, "logging_steps": 1, "eval_steps": 3, "lora_dropout": 0.0}
+    ways = {
+        "padded": {"per_device_train_batch_size": 32, "per_device_eval_batch_size": 10},
+        "packed": {"neat_packing": True, "cutoff_len": 1024, "per_device_train_batch_size": 1},
+    }
+    losses = []
+    for name, way in ways.items():
+        call = lora(data, base, name, **changes | way)
+        trained(call)
+        assert files.read_json(call["out"] / "summary.json")["epochs"] == 3  # one step each
+        log = files.read_jsonl(call["out"] / "trainer_log.jsonl")
+        losses.append([row[key] for row in log for key in ("loss", "eval_loss") if key in row])
+    assert losses[0] == pytest.approx(losses[1], abs=2e-4)  # the log rounds to four places
+    assert losses[0][0] - losses[0][-1] > 0.01  # and they move
+
+
+def test_the_best_checkpoint_is_kept_and_training_stops_when_it_gets_worse(data: Path, base: Path) -> None:
+    best = {"load_best_model_at_end": True, "early_stopping_steps": 1}
+    call = lora(data, base, "best", **best, learning_rate=0.3, eval_steps=2, save_steps=2, max_steps=30)
+    trained(call)
+    summary = files.read_json(call["out"] / "summary.json")
+    assert summary["eval_loss"]["best_step"] < summary["steps"] < 30
+    (run_dir,) = call["out"].glob("run-*")
+    checkpoint = run_dir / f"checkpoint-{summary['eval_loss']['best_step']}"
+    kept = [path / "adapter_model.safetensors" for path in (call["weights"], checkpoint)]
+    assert kept[0].read_bytes() == kept[1].read_bytes()
+
+
+HANGS = """
+import os, sys
+if "radtune.train.rank" in sys.orig_argv and "LOCAL_RANK" in os.environ:  # not torchrun itself
+    import atexit, time
+    atexit.register(time.sleep, 600)
+"""
+
+
+def test_two_processes_go_on_from_an_adapter_and_are_ended_when_they_hang(
+    data: Path, base: Path, resumed: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "sitecustomize.py").write_text(HANGS)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv("FORCE_TORCHRUN", "1")
+    monkeypatch.setenv("NPROC_PER_NODE", "2")
+    monkeypatch.setattr(launch, "EXIT_SECONDS", 1)
+    first = resumed[0] / "weights"
+    call = lora(data, base, "two", max_steps=3, eval_steps=2, learning_rate=1e-9) | {"adapter": first}
+    launch.train(call.pop("settings"), **call)
+    log = capfd.readouterr().err
+    assert "world size: 2" in log
+    assert "trained, but the trainer did not end; ended here." in log
+    summary = files.read_json(call["out"] / "summary.json")
+    assert summary["epochs"] == 0.75  # three steps of two batches of four
+    assert summary["eval_loss"]["final_step"] == 3  # though evaluated every two
+    assert not list(call["out"].glob("run-*/eval_results.json"))  # and not once more
+    import torch
+    from safetensors.torch import load_file
+
+    before, after = (load_file(path / "adapter_model.safetensors") for path in (first, call["weights"]))
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
+
+
+def test_llamafactory_understands_every_reference_argument() -> None:
+    """Its own parser has each argument of config/reference.yaml at its value, and one that radtune never heard of."""
+    from llamafactory.hparams import get_train_args
+
+    training = yaml.safe_load((ROOT / "config" / "reference.yaml").read_text(encoding="utf-8"))["training"]
+    places = {"model": Path("m"), "adapter": None, "dataset_dir": Path("d"), "media_dir": Path("i"), "dataset": "train"}
+    other = {"use_cpu": True, "use_dft_loss": True}
+    text = llamafactory.render(training | other, **places, eval_dataset=None, output_dir=Path("out"))
+    parsed: dict[str, Any] = {}
+    for arguments in get_train_args(yaml.safe_load(text)):
+        parsed |= vars(arguments)
+    assert {key: parsed[key] for key in training} == training | {"lora_target": ["all"]}
+    assert parsed["use_dft_loss"] is True
+
+
 def test_an_unknown_argument_is_named(data: Path, random_model: Path) -> None:
     call = arguments(data, random_model, "typo", finetuning_type="full", learning_rat=1e-3)
-    with pytest.raises(files.UserError, match="learning_rat"):
+    with pytest.raises(files.UserError, match="learning_rat") as caught:
         launch.train(call.pop("settings"), **call)
+    assert "\n" not in str(caught.value)
 
 
 def predict(
@@ -219,7 +340,7 @@ def without_seconds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_batch_size_does_not_change_an_answer(
-    data: Path, base: Path, resumed: tuple[Path, str], tmp_path: Path
+    data: Path, base: Path, resumed: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
     adapter = resumed[0] / "weights"
     rows = [predict(base, adapter, data, tmp_path / f"{size}.jsonl", size) for size in (1, 4)]
@@ -326,7 +447,7 @@ def test_prompts_are_encoded_as_in_training(data: Path, base: Path) -> None:
         assert torch.equal(ours["pixel_values"], inputs["pixel_values"])
 
 
-def test_the_adapter_loads_in_peft(base: Path, resumed: tuple[Path, str]) -> None:
+def test_the_adapter_loads_in_peft(base: Path, resumed: tuple[Path, list[str]]) -> None:
     from peft import PeftModel
     from transformers import AutoModelForImageTextToText
 

@@ -3,7 +3,8 @@
     radtune train --settings '{"stage": "sft"}' --model base/ --dataset-dir d/ --dataset train --out train/lora/
 
 The run itself lives in `out`/run-<digest>/ beside the collected outputs: Snakemake deletes declared outputs before a
-job, and the checkpoints must outlive that. Changed inputs change the digest, so an old run is never resumed.
+job, and the checkpoints must outlive that. Changed inputs change the digest, so an old run is never resumed; only how
+long to train is no part of it, so that a finished run can be trained on. `out`/heartbeat.json says how far a run is.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import fcntl
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +37,21 @@ OFFLINE = {
 }
 ERROR = re.compile(r"^(?:\[rank\d+\]:\s*)?(?:[\w.]*\.)?(\w*(?:Error|Exception|Interrupt)): ?(.*)$")
 FULL = re.compile(r"No space left on device|inline_container.* unexpected pos")  # the latter are torch.save's words
+EXIT_SECONDS = 120  # a trainer that is done may take to end: of those with several processes some hang there for ever
 WRAPPERS = ("ChildFailedError", "CalledProcessError")  # torchrun's, which hide the reason
-RUN_ONLY = ["checkpoint-*", "cache", "lock", "*_results.json", "trainer_*", "training_args.bin", "*.png", "README.md"]
+STATE = "trainer_state.json"
+LENGTH = "length.json"  # how long the run is to be: a key of llamafactory.LENGTHS and its value
+RUN_ONLY = [
+    "checkpoint-*",
+    "cache",
+    "lock",
+    LENGTH,
+    "*_results.json",
+    "trainer_*",
+    "training_args.bin",
+    "*.png",
+    "README.md",
+]
 
 
 def train(
@@ -56,7 +72,8 @@ def train(
 
     Into `out`: train.yaml, trainer_log.jsonl (train and eval loss by step), loss.png and summary.json. Into `weights`:
     the adapter or, for finetuning_type full, the whole model with tokenizer and processor. `adapter` is one to go on
-    training. Rerun after an interruption, it goes on from the last whole checkpoint; a finished run is collected again.
+    training. Rerun after an interruption, it goes on from the last whole checkpoint; a finished run is collected again,
+    or trained on where more epochs are asked for and its schedule allows that.
 
     `gpus`: as many must be there, and no more, each one's memory used up to `gpu_memory_gib`; with that null, none has
     to be there.
@@ -70,7 +87,8 @@ def train(
         "eval_dataset": eval_dataset,
     }
     llamafactory.render(settings, **places, output_dir=out)  # a wrong setting is told before anything is read
-    run_dir = out / f"run-{_digest(settings, **places)}"
+    rest = {key: value for key, value in settings.items() if key not in llamafactory.LENGTHS}
+    run_dir = out / f"run-{_digest(rest, **places)}"
     text = llamafactory.render(settings, **places, output_dir=run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     files.write_text(out / "train.yaml", text)
@@ -80,8 +98,9 @@ def train(
         except BlockingIOError:  # the trainer holds the lock too, and outlives a killed workflow
             print(f"{run_dir}: waiting for a trainer that is still at work here.", file=sys.stderr, flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _finished(run_dir):
+        if not _finished(run_dir) or not _is_as_long(run_dir, settings):
             _remove_broken_checkpoints(run_dir)
+            _prepare(run_dir, settings)
             _run([str(out / "train.yaml"), str(gpus), json.dumps(gpu_memory_gib)], run_dir, lock.fileno())
         _collect(run_dir, out, weights, full=settings.get("finetuning_type") == "full")
     shutil.rmtree(run_dir / "cache", ignore_errors=True)
@@ -117,14 +136,14 @@ def _digest(
 
 def _finished(run_dir: Path) -> bool:
     """LLaMA-Factory writes the final weights and then, in the folder itself, the trainer's state."""
-    return _is_json(run_dir / "trainer_state.json")
+    return _is_json(run_dir / STATE)
 
 
 def _remove_broken_checkpoints(run_dir: Path) -> None:
     """Delete half-written checkpoints: the trainer takes the newest, whole or not, and would die of it."""
     for checkpoint in run_dir.glob("checkpoint-*"):
         whole = (
-            _is_json(checkpoint / "trainer_state.json")  # written last
+            _is_json(checkpoint / STATE)  # written last
             and (checkpoint / "optimizer.pt").is_file()
             and (checkpoint / "scheduler.pt").is_file()
             and any(checkpoint.glob("*.safetensors"))
@@ -132,6 +151,29 @@ def _remove_broken_checkpoints(run_dir: Path) -> None:
         if not whole:
             print(f"{checkpoint}: half written, removed.", file=sys.stderr, flush=True)
             shutil.rmtree(checkpoint)
+
+
+def _is_as_long(run_dir: Path, settings: dict[str, Any]) -> bool:
+    return bool(files.read_json(run_dir / LENGTH) == llamafactory.length(settings))
+
+
+def _prepare(run_dir: Path, settings: dict[str, Any]) -> None:
+    """Make an unfinished run, or one of another length, ready to be trained on; empty it where it cannot be."""
+    length = llamafactory.length(settings)
+    before = files.read_json(run_dir / LENGTH) if (run_dir / LENGTH).exists() else length
+    why = llamafactory.why_anew(settings, before)
+    kept = any(run_dir.glob("checkpoint-*"))
+    if before != length:
+        why = why or ("" if kept else "it kept no checkpoint")
+        how = f"starts anew: {why}" if why else "trains only what is missing"
+        was, now = (" ".join(f"{key} {value:g}" for key, value in each.items()) for each in (before, length))
+        print(f"{run_dir}: was trained for {was}, is now asked for {now}; {how}.", file=sys.stderr, flush=True)
+    (run_dir / STATE).unlink(missing_ok=True)  # no longer finished
+    if why or not kept:  # LLaMA-Factory refuses a folder that holds weights and no checkpoint
+        for path in run_dir.iterdir():
+            if path.name not in ("lock", "cache", LENGTH):  # the last tells, when this is killed, that it is not done
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    files.write_json(run_dir / LENGTH, length)
 
 
 def _is_json(path: Path) -> bool:
@@ -150,19 +192,38 @@ def _run(arguments: list[str], run_dir: Path, lock: int) -> None:
         "HF_DATASETS_CACHE": str((run_dir / "cache").absolute()),  # not the home folder
     }
     command = [sys.executable, "-m", rank.__name__, *arguments]
-    tail = b""
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, pass_fds=[lock]
     ) as process:
-        assert process.stdout
-        while chunk := os.read(process.stdout.fileno(), 65536):  # not by line: progress bars have no line ends
-            os.write(sys.stderr.fileno(), chunk)
-            tail = (tail + chunk)[-262144:]
-    if process.returncode:
+        tail = _follow(process, run_dir)
+    if process.returncode and not _finished(run_dir):
         reason = _reason(tail.decode(errors="replace"), process.returncode)
         if FULL.search(reason):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(run_dir))
         raise files.UserError(f"{arguments[0]}: training failed: {reason}")
+
+
+def _follow(process: subprocess.Popen[bytes], run_dir: Path) -> bytes:
+    """Show the output until the process ends, and end it if it is done and does not; the output's last part."""
+    assert process.stdout
+    tail, done = b"", None
+    while True:
+        if select.select([process.stdout], [], [], 1)[0]:
+            chunk = os.read(process.stdout.fileno(), 65536)  # not by line: progress bars have no line ends
+            if not chunk:
+                return tail
+            os.write(sys.stderr.fileno(), chunk)
+            tail = (tail + chunk)[-262144:]
+        if done is None:
+            done = time.monotonic() if _finished(run_dir) else None
+        elif time.monotonic() > done + EXIT_SECONDS:
+            print(f"{run_dir}: trained, but the trainer did not end; ended here.", file=sys.stderr, flush=True)
+            process.terminate()  # torchrun hands it on, and kills after 30 s
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            return tail
 
 
 def _reason(log: str, code: int) -> str:

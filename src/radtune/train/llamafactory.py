@@ -43,6 +43,30 @@ OWN = """model_name_or_path adapter_name_or_path dataset dataset_dir media_dir e
     overwrite_output_dir resume_from_checkpoint"""
 DEFAULTS = {"stage": "sft", "do_train": True, "save_only_model": False, "plot_loss": False, "report_to": "none"}
 
+LENGTHS = ("num_train_epochs", "max_steps")
+
+
+def length(settings: dict[str, Any]) -> dict[str, float]:
+    """How long the settings train: the one of LENGTHS that counts, and its value."""
+    steps = settings.get("max_steps", -1)
+    return {"max_steps": steps} if steps > 0 else {"num_train_epochs": float(settings.get("num_train_epochs", 3))}
+
+
+def why_anew(settings: dict[str, Any], before: dict[str, float]) -> str:
+    """Why a run that was to be as long as `before` cannot be trained on as `settings` say; empty where it can be."""
+    now, schedule = length(settings), settings.get("lr_scheduler_type", "linear")
+    if now == before:
+        return ""
+    if [*now] != [*before]:
+        return "the two do not compare"
+    if [*now.values()] < [*before.values()]:
+        return "that is less"
+    if schedule not in ("constant", "constant_with_warmup", "inverse_sqrt"):
+        return f"lr_scheduler_type {schedule} falls over the whole run, so each step's rate changes; constant's do not"
+    if schedule != "constant" and not settings.get("warmup_steps") and settings.get("warmup_ratio"):
+        return "warmup_ratio is a share of the whole run, so that the warm-up changes; warmup_steps would not"
+    return ""
+
 
 def render(
     settings: dict[str, Any],
@@ -89,7 +113,8 @@ def render(
 def read_log(run_dir: Path) -> list[dict[str, Any]]:
     """One row a step, ordered: epoch, loss, learning_rate, grad_norm and, where evaluated, eval_loss.
 
-    From trainer_state.json, as trainer_log.jsonl repeats steps after a resume.
+    From trainer_state.json, as trainer_log.jsonl repeats steps after a resume. `loss` is the mean since the entry
+    before, or since the checkpoint where the run was resumed in between.
     """
     rows: dict[int, dict[str, Any]] = {}
     for entry in files.read_json(run_dir / "trainer_state.json")["log_history"]:

@@ -43,7 +43,10 @@ def main() -> None:
     with gpu.explained(memory_gib, lambda error: advice(settings, error)):
         from llamafactory.train.tuner import run_exp
 
-        run_exp()
+        from radtune.train import progress
+
+        progress.keep_epoch_when_skipping()
+        run_exp(callbacks=[progress.Progress(Path(train_yaml).with_name("heartbeat.json"))])
 
 
 def end_children_with_parent() -> None:
