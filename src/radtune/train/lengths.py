@@ -144,8 +144,8 @@ def packs(lengths: list[int], settings: dict[str, Any]) -> list[list[int]]:
 
 
 def epoch(lengths: list[int], settings: dict[str, Any], gpus: int) -> dict[str, Any]:
-    """One pass over the training samples: sequences (packs or samples), micro_batches and updates a GPU, tokens, padding
-    (its share of what the model computes), longest (tokens of the longest padded sequence).
+    """One pass over the training samples: sequences (packs or samples), micro_batches and updates a GPU, tokens,
+    padding (its share of what the model computes), longest (tokens of the longest padded sequence).
 
     Where nothing is packed, the padding is that of one random order.
     """

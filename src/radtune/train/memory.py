@@ -77,7 +77,7 @@ def autocast(settings: dict[str, Any]) -> Any:
 
 
 def _build(model: Path, settings: dict[str, Any]) -> Any:
-    """The model with its adapter, as LLaMA-Factory sets both up: weights in config.json's type, what is trained in fp32."""
+    """Model and adapter as LLaMA-Factory sets them up: weights in config.json's type, what is trained in fp32."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -105,7 +105,7 @@ def _build(model: Path, settings: dict[str, Any]) -> Any:
 
 
 def _checkpointed(settings: dict[str, Any]) -> bool:
-    """Whether layers are computed again in the backward pass, for which LLaMA-Factory lets their inputs have gradients."""
+    """Whether layers run again in the backward pass, for which LLaMA-Factory gives their inputs gradients."""
     return not settings.get("disable_gradient_checkpointing")
 
 
@@ -137,8 +137,8 @@ def _inputs(model: Any, settings: dict[str, Any], batch: int, length: int, patch
 
 
 def _mask(model: Any, settings: dict[str, Any], batch: int, length: int) -> torch.Tensor | None:
-    """What attention is kept from: padding, or the other samples of a pack. With a mask, attention copies keys and values
-    for each head that shares them, and a boolean one into numbers; a single sample needs none.
+    """What attention must not see: padding, or the other samples of a pack. With a mask, it copies keys and values for
+    each head that shares them, and makes numbers of a boolean one. A single sample needs none.
     """
     if packed(settings):
         return torch.zeros(batch, 1, length, length, dtype=autocast(settings) or model.dtype)
@@ -163,7 +163,7 @@ def _step(model: Any, settings: dict[str, Any], batch: int, length: int, mask: t
 
 
 def _see(model: Any, settings: dict[str, Any], patches: int) -> torch.Tensor | None:
-    """Forward of the blocks of a vision tower that is tuned, to a number; None for a frozen one, which keeps nothing."""
+    """Forward of a tuned vision tower's blocks, to a number; None for a frozen tower, which keeps nothing."""
     tower = model.get_base_model().model.visual
     if not any(parameter.requires_grad for parameter in tower.parameters()):
         return None

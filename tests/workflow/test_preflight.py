@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import shutil
 import string
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from transformers import AutoProcessor
 
-from radtune import files
+from radtune import files, gpu
 from radtune.train import budget, lengths, memory, tiny, trial
 
 pytestmark = pytest.mark.slow
@@ -87,8 +90,6 @@ def encoded(data: Path, out: Path, **settings: Any) -> list[list[int]]:
 
 
 def measured(data: Path, template: str) -> list[int]:
-    from transformers import AutoProcessor
-
     processor = AutoProcessor.from_pretrained(data / "tiny")
     records = files.read_json(data / "train.json")
     sizes = lengths.image_sizes(records, data)
@@ -121,6 +122,7 @@ class Peak:
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any, **kwargs: Any) -> None:
         import torch
 
+        gc.collect()  # what an earlier test left would be counted as it goes
         self.held = sum(parameter.nbytes for parameter in model.parameters())
         self.profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True)
         self.profile.start()
@@ -143,15 +145,23 @@ SHAPES: list[dict[str, Any]] = [
     {"neat_packing": True, "per_device_train_batch_size": 2},
     {"neat_packing": True, "cutoff_len": 1024, "per_device_train_batch_size": 1} | DENSE,
     {"bf16": True, "use_cpu": True, "per_device_train_batch_size": 1, "lora_rank": 64} | DENSE,
-    {"freeze_vision_tower": False},
-    {"model": "wide"},
+    {"freeze_vision_tower": False} | DENSE,
+    {"model": "wide"},  # more layers, heads and width
 ]
 
 
+@pytest.fixture
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """accelerate remembers, in the process and in its environment, a precision that was asked for once."""
+    from accelerate.state import AcceleratorState
+
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("_fresh")
 @pytest.mark.parametrize("changed", SHAPES, ids=str)
 def test_the_estimate_is_near_what_the_trainer_takes(data: Path, tmp_path: Path, changed: dict[str, Any]) -> None:
-    from transformers import AutoProcessor
-
     settings = SETTINGS | changed
     model = data / settings.pop("model", "tiny")
     records, totals = files.read_json(data / "train.json"), measured(data, "qwen3_vl_nothink")
@@ -168,5 +178,114 @@ def test_the_estimate_is_near_what_the_trainer_takes(data: Path, tmp_path: Path,
     copies = lengths.room(settings) // totals[longest] if lengths.packed(settings) else 1
     parts = memory.estimate(model, settings, batch=batch, length=length, patches=batch * copies * 4 * tokens)
     expected = parts["total"] - parts["context"]
-    print("RATIO", changed, round(expected / watch.bytes, 3))
     assert expected == pytest.approx(watch.bytes, rel=budget.TOLERANCE)
+
+
+# config.json of Qwen3-VL-8B-Instruct, as far as it differs from transformers' defaults
+TEXT = {"hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36, "num_attention_heads": 32}
+TEXT |= {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "dtype": "bfloat16"}
+TEXT |= {"rope_scaling": {"mrope_interleaved": True, "mrope_section": [24, 20, 20], "rope_type": "default"}}
+VISION = {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "out_hidden_size": 4096, "num_heads": 16}
+VISION |= {"deepstack_visual_indexes": [8, 16, 24], "num_position_embeddings": 2304}
+
+
+def test_the_8b_job_on_a_24_gb_card(tmp_path: Path) -> None:
+    from transformers import Qwen3VLConfig
+
+    Qwen3VLConfig(text_config=TEXT, vision_config=VISION, dtype="bfloat16").save_pretrained(tmp_path)
+    settings = {"bf16": True, "lora_rank": 8, "gradient_accumulation_steps": 8, "per_device_train_batch_size": 2}
+    shape = {"batch": 2, "length": 704, "patches": 2 * 784}
+    parts = budget.check_memory(tmp_path, settings, shape, 24)["estimate_gib"]
+    assert parts["weights"] == pytest.approx(16.33, abs=0.01)
+    assert parts["adapter"] == pytest.approx(parts["optimiser"] / 2, abs=0.01)
+    assert 19 < parts["total"] < 21
+    shape["length"] = 2048
+    words = r"about 2[56]\.\d GiB, limits.gpu_memory_gib is 24; set training per_device_train_batch_size: 1, "
+    with pytest.raises(files.UserError, match=words + r"gradient_accumulation_steps: 16\.$"):
+        budget.check_memory(tmp_path, settings, shape, 24)
+    with pytest.raises(files.UserError, match=r"gradient_accumulation_steps: 16, quantization_bit: 4\.$"):
+        budget.check_memory(tmp_path, settings, shape, 16)
+    with pytest.raises(files.UserError, match=r"take a smaller model\.$"):
+        budget.check_memory(tmp_path, settings, shape, 8)
+
+
+def test_what_is_advised_fits_and_a_close_call_is_no_error(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = SETTINGS | {"per_device_train_batch_size": 12, "disable_gradient_checkpointing": True}
+    shape = {"batch": 12, "length": 176, "patches": 12 * 48}
+    total = memory.estimate(data / "tiny", settings, **shape)["total"] / gpu.GIB
+    assert "advice" not in budget.check_memory(data / "tiny", settings, shape, total * 1.06)
+    close = budget.check_memory(data / "tiny", settings, shape, total * 1.02)
+    assert close["advice"].endswith("it may not fit; what would: disable_gradient_checkpointing: False")
+    assert close["advice"] in capsys.readouterr().err
+    with pytest.raises(files.UserError, match="set training disable_gradient_checkpointing: False, per_device"):
+        budget.check_memory(data / "tiny", settings, shape, total * 0.7)
+
+
+def preflight(data: Path, out: Path, *, prediction: Any = LIMITS, **settings: Any) -> dict[str, Any]:
+    places = {"model": data / "tiny", "dataset_dir": data, "media_dir": data, "dataset": "train", "eval_dataset": "val"}
+    rate = {"tokens_per_second": 100, "price_per_hour": 2.5}
+    results = {"out": out / "preflight.json", "picture": out / "preflight.png"}
+    call = {**places, **rate, **results, "prompts": [data / "val.json"], "prediction": prediction}
+    budget.preflight(SETTINGS | settings, **call)
+    return files.read_json(results["out"])
+
+
+def test_what_is_found_is_written_down(data: Path, tmp_path: Path) -> None:
+    found = preflight(data, tmp_path)
+    totals = measured(data, "qwen3_vl_nothink")
+    assert found["tokens"]["train"]["all"]["max"] == max(totals)
+    assert found["tokens"]["train"]["CAPTION"]["count"] + found["tokens"]["train"]["OBSERVATION"]["count"] == 61
+    assert found["tokens"]["val (prompt)"]["all"]["max"] < found["tokens"]["val"]["all"]["max"]
+    assert {"width": 224, "height": 224, "tokens": 9, "images": 1} in found["image_tokens"]
+    assert found["epoch"]["updates"] == 8  # 61 samples, 4 a batch, 2 batches an update
+    assert found["training"]["tokens"] == 3 * sum(totals)
+    assert found["training"]["hours"] == pytest.approx(3 * sum(totals) / 100 / 3600, abs=0.01)
+    assert found["training"]["cost"] == pytest.approx(2.5 * found["training"]["hours"], abs=0.01)
+    assert 0 < found["epoch"]["padding"] < 1
+    assert found["memory"]["limit_gib"] is None
+    with Image.open(tmp_path / "preflight.png") as picture:
+        assert picture.width > 500
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (
+            {"cutoff_len": 64},
+            r"cutoff_len 64 would cut \d\d of 68 samples \(train\d+, .*, \.\.\.\); set cutoff_len: \d+\.$",
+        ),
+        (
+            {"template": "qwen3_vl"},
+            "template is qwen3_vl, but this qwen3_vl answers without a thought: set template: qwen3",
+        ),
+        ({"bf16": True}, "bf16 is true, but torch sees no GPU here; set bf16: false"),
+        (
+            {"prediction": LIMITS | {"image_max_pixels": 64 * 64}},
+            r"1\.png \(256x192 px\) is 12 tokens in training and \d in prediction; give both the same image_max_pixels",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(data: Path, tmp_path: Path, changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(files.UserError, match=words) as caught:
+        preflight(data, tmp_path, **changed)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_cutoff_that_is_named_fits(data: Path, tmp_path: Path) -> None:
+    for packing in (False, True):
+        with pytest.raises(files.UserError) as caught:
+            preflight(data, tmp_path, cutoff_len=64, neat_packing=packing)
+        fits = int(str(caught.value).rstrip(".").rpartition(" ")[2])
+        preflight(data, tmp_path, cutoff_len=fits, neat_packing=packing)
+
+
+def test_a_model_that_thinks_takes_the_other_template(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data / "tiny", tmp_path / "thinking")
+    (tmp_path / "thinking" / "chat_template.jinja").write_text(
+        tiny.CHAT_TEMPLATE.replace("<|im_start|>assistant\\n", "<|im_start|>assistant\\n<think>\\n")
+    )
+    processor = AutoProcessor.from_pretrained(tmp_path / "thinking")
+    budget.check_template("qwen3_vl", "qwen3_vl", processor)
+    with pytest.raises(files.UserError, match=r"begins its answers with a thought: set template: qwen3_vl\.$"):
+        budget.check_template("qwen3_vl_nothink", "qwen3_vl", processor)
