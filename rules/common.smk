@@ -297,10 +297,18 @@ def tiny_flags(wildcards):
     )
 
 
+PIXELS = ("image_max_pixels", "image_min_pixels")
+
+
+def validates():
+    """Whether there is a validation split to take the loss on."""
+    return CONFIG["split"]["by"] == "official" or CONFIG["split"]["fractions"]["validation"] > 0
+
+
 def train_flags(wildcards):
     found = EXPERIMENTS[wildcards.experiment]
     adapter = init_adapter(wildcards)
-    validation = CONFIG["split"]["by"] == "official" or CONFIG["split"]["fractions"]["validation"] > 0
+    validation = validates()
     settings = found["training"] | ({} if validation else {"eval_strategy": "no"})
     return flags(
         {"settings": settings, "dataset": "train", "media_dir": MEDIA}
@@ -310,6 +318,18 @@ def train_flags(wildcards):
     )
 
 
+def preflight_flags(wildcards):
+    """What training and prediction will be given, and what the machine does and costs."""
+    found = EXPERIMENTS[wildcards.experiment]
+    folder = f"{RESULTS}/sharegpt/{found['dataset']}"
+    limits = {key: found["training"][key] for key in PIXELS}
+    values = {"settings": found["training"], "prediction": limits, "media_dir": MEDIA, "dataset_dir": folder}
+    values |= {"dataset": "train", **({"eval_dataset": "validation"} if validates() else {})}
+    values |= {key: value for key, value in CONFIG["budget"].items() if value is not None}
+    prompts = shlex.join(f"{folder}/{split}.json" for split in found["generation"]["splits"])
+    return f"{flags(values)} --prompts {prompts}"
+
+
 def predict_flags(wildcards):
     """Generation settings, and the pixel limits of training, so that both see the same image tokens."""
     found = EXPERIMENTS[wildcards.experiment]
@@ -317,7 +337,7 @@ def predict_flags(wildcards):
     adapter = own_adapter(wildcards)
     return flags(
         {key: found["generation"][key] for key in ("max_new_tokens", "batch_size")}
-        | {key: training[key] for key in ("image_max_pixels", "image_min_pixels")}
+        | {key: training[key] for key in PIXELS}
         | {"media_dir": MEDIA}
         | ({"chunk": wildcards.chunk[1:]} if wildcards.chunk else {})
         | ({"adapter": adapter} if adapter else {})

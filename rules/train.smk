@@ -1,10 +1,33 @@
 """A LoRA adapter per experiment, by LLaMA-Factory; checkpoints live beside the outputs and survive a crash.
 
-In: model, sharegpt/{dataset}/, images/{recipe}/. Out: train/{experiment}/ with adapter/, train.yaml, losses.
+In: model, sharegpt/{dataset}/, images/{recipe}/. Out: train/{experiment}/ with preflight.json, adapter/, train.yaml, losses.
 """
 
 
 container: IMAGES["train"]
+
+
+rule check_budget:
+    """Token lengths, updates, memory: what would fail after hours of training fails here in minutes."""
+    input:
+        model=model_folder,
+        sharegpt=sharegpt_file("dataset_info.json"),
+        media=recipe_files("<results>/images/{recipe}/{shard}"),
+    output:
+        found="<results>/train/{experiment}/preflight.json",
+        picture="<results>/train/{experiment}/preflight.png",
+    log:
+        "<logs>/check_budget/{experiment}.log",
+    benchmark:
+        "<benchmarks>/check_budget/{experiment}.jsonl"
+    resources:
+        **gpu_job(hours=1, mem_mb=MODEL_MEMORY),
+    params:
+        code=digest("radtune.train.budget"),
+        flags=preflight_flags,
+    shell:
+        "radtune preflight --gpus {resources.gpu} {resources.limit} {params.flags} --model {input.model}"
+        " --out {output.found} --picture {output.picture} > {log} 2>&1"
 
 
 rule train_adapter:
@@ -12,6 +35,7 @@ rule train_adapter:
     input:
         model=model_folder,
         adapter=init_adapter,
+        preflight=ancient("<results>/train/{experiment}/preflight.json"),  # must be there; what it says changes nothing
         sharegpt=sharegpt_file("dataset_info.json"),
         media=recipe_files("<results>/images/{recipe}/{shard}"),
     output:

@@ -39,6 +39,7 @@ for name, function in {
     "fetch-model": "radtune.hubs:download_model",
     "build-tiny": "radtune.train.tiny:build",
     "teach-to-see": "radtune.train.see:teach",
+    "preflight": "radtune.train.budget:preflight",
     "train": "radtune.train.launch:train",
     "predict": "radtune.predict.generate:predict",
     "evaluate": "radtune.evaluate.score:evaluate",

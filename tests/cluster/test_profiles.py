@@ -23,16 +23,16 @@ JOBS = {
     "demo": {
         **dict.fromkeys(["all", "draw_phantoms", "draw_practice", "enhance_practice", "build_tiny"], 1),
         **dict.fromkeys(["teach_tiny", "train_tiny", "list_shards", "split_samples", "check_texts"], 1),
-        **dict.fromkeys(["write_sharegpt", "write_config", "train_adapter", "write_report"], 1),
+        **dict.fromkeys(["write_sharegpt", "write_config", "check_budget", "train_adapter", "write_report"], 1),
         **{"predict_split": 2, "evaluate_split": 2},
     },
     "config": {
         **dict.fromkeys(["all", "fetch_model", "list_shards", "split_samples", "check_texts"], 1),
         **dict.fromkeys(["write_config", "write_report"], 1),
-        **{"write_sharegpt": 2, "train_adapter": 2, "predict_split": 3, "evaluate_split": 3},
+        **{"write_sharegpt": 2, "check_budget": 2, "train_adapter": 2, "predict_split": 3, "evaluate_split": 3},
     },
 }
-GPU_RULES = {"teach_tiny", "train_tiny", "train_adapter", "predict_split"}
+GPU_RULES = {"teach_tiny", "train_tiny", "check_budget", "train_adapter", "predict_split"}
 GPU = {"gpu": "1", "gpu_manufacturer": "nvidia", "scale": "0"}
 # What a profile adds to the rules' own: (for rules that ask for nothing, for single rules).
 NOTHING: dict[str, dict[str, str]] = {}

@@ -28,7 +28,7 @@ REPORT: Jobs = {"write_report": 1}
 CONFIG: Jobs = {"write_config": 1} | REPORT
 SCORES: Jobs = {"evaluate_split": 2} | REPORT
 ANSWERS: Jobs = {"predict_split": 2} | SCORES
-ADAPTER: Jobs = {"train_adapter": 1} | ANSWERS
+ADAPTER: Jobs = {"check_budget": 1, "train_adapter": 1} | ANSWERS
 ONE: Jobs = {"predict_split": 1, "evaluate_split": 1} | REPORT  # a single experiment's
 DATASET: Jobs = {"write_sharegpt": 1} | ADAPTER
 TAUGHT: Jobs = {"teach_tiny": 1, "train_tiny": 1} | ADAPTER  # the tiny model, and what starts from it
@@ -85,15 +85,16 @@ CLAHE = {"images": {"enhanced": {"clahe": {"clip_limit": 3.0}}}}
 SECOND = {"experiments": {"second": {"training": {"learning_rate": 1.0e-3}}}}
 CONFIGS = {
     "CLAHE clip": (CLAHE, PICTURES | CONFIG),
-    "learning rate": ({"training": {"learning_rate": 1.0e-3}}, {"train_adapter": 1} | ONE | CONFIG),
+    "learning rate": ({"training": {"learning_rate": 1.0e-3}}, {"check_budget": 1, "train_adapter": 1} | ONE | CONFIG),
     "prompts' language": ({"prompts": {"language": "zh"}}, DATASET | CONFIG),
-    "added experiment": (SECOND, {"train_adapter": 1} | ONE | CONFIG),
+    "added experiment": (SECOND, {"check_budget": 1, "train_adapter": 1} | ONE | CONFIG),
     "generation length": ({"generation": {"max_new_tokens": 17}}, ANSWERS | CONFIG),
     "share that may be lost": (
         {"limits": {"quarantine_share": 0.3}},
         {"split_samples": 1, "check_texts": 1} | DATASET | CONFIG,
     ),
     "memory of the card": ({"limits": {"gpu_memory_gib": 16}}, CONFIG),
+    "price": ({"budget": {"tokens_per_second": 900, "price_per_hour": 2}}, {"check_budget": 1} | CONFIG),
 }
 
 

@@ -1,0 +1,308 @@
+"""The check before training: what would fail after hours, or silently cost quality, fails here in minutes.
+
+    radtune preflight --settings '{"cutoff_len": 2048}' --model base/ --dataset-dir d/ --dataset train
+        --media-dir images/ --prediction '{"image_max_pixels": 589824, "image_min_pixels": 1024}'
+        --out preflight.json --picture preflight.png
+
+Token lengths come from the model's own processor, the memory from its config.json; on a GPU, two real updates on the
+longest batch follow. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from radtune import files, gpu
+from radtune.flags import Json
+from radtune.train import launch, lengths
+
+# LLaMA-Factory's own, for what the settings leave out
+DEFAULTS: dict[str, Any] = {
+    "template": None,
+    "cutoff_len": 2048,
+    "image_max_pixels": 589824,
+    "image_min_pixels": 1024,
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 1,
+    "num_train_epochs": 3.0,
+    "max_steps": -1,
+}
+TEMPLATES = {"qwen3_vl": ("qwen3_vl_nothink", "qwen3_vl"), "qwen3_vl_moe": ("qwen3_vl_nothink", "qwen3_vl")}
+SLOW_TORCH = "2.9."  # its Conv3D, which cuts images into patches, takes 10 to 20 times as long
+# How far the estimate of memory may lie from what LLaMA-Factory takes of torch's allocator; the tests hold it to that
+TOLERANCE = 0.05
+NAMED = 5  # ids in a sentence
+
+
+def preflight(
+    settings: Json,
+    *,
+    model: Path,
+    dataset_dir: Path,
+    media_dir: Path,
+    dataset: str,
+    eval_dataset: str | None = None,
+    prompts: list[Path] | None = None,
+    prediction: Json,
+    tokens_per_second: float | None = None,
+    price_per_hour: float | None = None,
+    out: Path,
+    picture: Path,
+    gpus: int = 1,
+    gpu_memory_gib: float | None = None,
+) -> None:
+    """Check `settings` (LLaMA-Factory's arguments) against model, samples and device; write what was found.
+
+    `prompts`: the ShareGPT files to predict. `prediction`: its image_max_pixels and image_min_pixels.
+    `tokens_per_second`, padding not counted, and `price_per_hour`, in any currency, make hours and cost; without them
+    none is claimed. Raises UserError for what is wrong: see the functions below.
+    """
+    os.environ |= launch.OFFLINE
+    import torch
+    from transformers import AutoConfig, AutoProcessor
+
+    seen = gpu.check(gpus, gpu_memory_gib)
+    settings = DEFAULTS | settings
+    check_torch(torch.__version__)
+    check_dtype(settings, seen > 0, seen > 0 and torch.cuda.is_bf16_supported(including_emulation=False))
+    processor = AutoProcessor.from_pretrained(model)
+    check_template(settings["template"], AutoConfig.from_pretrained(model).model_type, processor)
+
+    info = files.read_json(dataset_dir / "dataset_info.json")
+    names = [dataset, *([eval_dataset] if eval_dataset else [])]
+    records = {name: files.read_json(dataset_dir / info[name]["file_name"]) for name in names}
+    asked = {path.stem: files.read_json(path) for path in prompts or []}
+    sizes = lengths.image_sizes((r for group in (records, asked) for part in group.values() for r in part), media_dir)
+    tokens = image_tokens(sizes, processor, settings, prediction)
+    samples = {name: lengths.measure(part, processor, tokens, settings["template"]) for name, part in records.items()}
+    check_cutoff(settings, records, samples)
+
+    train = [sample.total for sample in samples[dataset]]
+    epoch = lengths.epoch(train, settings, max(seen, 1))
+    shape = {"batch": settings["per_device_train_batch_size"], "length": epoch["longest"]}
+    shape["patches"] = _patches(records[dataset], tokens, processor, settings) * shape["batch"]
+    memory = check_memory(model, settings, shape, gpu_memory_gib)
+    tagged = {
+        **{name: _by_tag(records[name], [sample.total for sample in samples[name]]) for name in names},
+        **{
+            f"{name} (prompt)": _by_tag(part, [s.prompt for s in lengths.measure(part, processor, tokens, "")])
+            for name, part in asked.items()
+        },
+    }
+    found = {
+        "model": {"architecture": type(processor).__name__.removesuffix("Processor"), "template": settings["template"]},
+        "torch": torch.__version__,
+        "tokens": {
+            name: {tag: lengths.distribution(part) for tag, part in tags.items()} for name, tags in tagged.items()
+        },
+        "image_tokens": _sizes(sizes, tokens),
+        "cutoff_len": settings["cutoff_len"],
+        "epoch": epoch,
+        "training": training(settings, epoch, tokens_per_second, price_per_hour),
+        "memory": memory,
+    }
+    if seen == 1:
+        from radtune.train import trial
+
+        gpu.cap(gpu_memory_gib, 0)
+        longest = max(range(len(train)), key=train.__getitem__)
+        found["trial"] = trial.run(
+            settings,
+            records[dataset][longest],
+            train[longest],
+            info=info[dataset],
+            model=model,
+            media_dir=media_dir,
+            gpu_memory_gib=gpu_memory_gib,
+            folder=out.parent,
+        )
+    draw(tagged[dataset], settings["cutoff_len"], picture)
+    files.write_json(out, found)
+
+
+def check_torch(version: str) -> None:
+    if version.startswith(SLOW_TORCH):
+        raise files.UserError(
+            f"torch {version} cuts images into patches 10 to 20 times as slowly as others (its Conv3D); install the "
+            "version that envs/torch.lock.txt pins."
+        )
+
+
+def check_dtype(settings: dict[str, Any], on_gpu: bool, has_bf16: bool) -> None:
+    if not (settings.get("bf16") or settings.get("pure_bf16")):
+        return
+    if on_gpu and not has_bf16:
+        raise files.UserError(
+            "training.bf16 is true, but this GPU has no bfloat16; set bf16: false and fp16: true, or use a newer one "
+            "(compute capability 8.0)."
+        )
+    if not on_gpu and not settings.get("use_cpu"):
+        raise files.UserError(
+            "training.bf16 is true, but torch sees no GPU here; set bf16: false, or use_cpu: true to train on the CPU."
+        )
+
+
+def check_template(template: str | None, model_type: str, processor: Any) -> None:
+    """A model that thinks begins its answers so: what its own chat template opens an answer with tells which it is."""
+    if model_type not in TEMPLATES:
+        return
+    turn = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
+    thinks = "<think>" in processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+    right = TEMPLATES[model_type][thinks]
+    if template != right:
+        kind = "begins its answers with a thought" if thinks else "answers without a thought"
+        raise files.UserError(f"training.template is {template}, but this {model_type} {kind}: set template: {right}.")
+
+
+def image_tokens(
+    sizes: dict[str, tuple[int, int]], processor: Any, settings: dict[str, Any], prediction: dict[str, Any]
+) -> dict[str, int]:
+    """Tokens of each image. Raises UserError where prediction would see another number of them than training."""
+    names = ("image_max_pixels", "image_min_pixels")
+    limits = [{name: given[name] for name in names} for given in (settings, prediction)]
+    counts = {
+        size: [lengths.image_tokens(size, processor, **limit) for limit in limits] for size in set(sizes.values())
+    }
+    for image, size in sizes.items():
+        trained, predicted = counts[size]
+        if trained != predicted:
+            raise files.UserError(
+                f"{image} ({size[0]}x{size[1]} px) is {trained} tokens in training and {predicted} in prediction; give "
+                f"both the same {' and '.join(names)}."
+            )
+    return {image: counts[size][0] for image, size in sizes.items()}
+
+
+def check_cutoff(
+    settings: dict[str, Any], records: dict[str, list[dict[str, Any]]], samples: dict[str, list[lengths.Sample]]
+) -> None:
+    """Raises UserError where LLaMA-Factory would cut a sample, which it does without a word, or drop it from a pack."""
+    room = lengths.room(settings)
+    long = [
+        (record["id"], sample.total)
+        for name, part in records.items()
+        for record, sample in zip(part, samples[name], strict=True)
+        if sample.total > room
+    ]
+    if long:
+        count = sum(len(part) for part in samples.values())
+        ids = ", ".join(str(id) for id, _ in long[:NAMED]) + (", ..." if len(long) > NAMED else "")
+        fits = lengths.padded(max(total for _, total in long) + settings["cutoff_len"] - room)
+        raise files.UserError(
+            f"training.cutoff_len {settings['cutoff_len']} would cut {len(long)} of {count} samples ({ids}); set "
+            f"cutoff_len: {fits}."
+        )
+
+
+def training(
+    settings: dict[str, Any], epoch: dict[str, Any], tokens_per_second: float | None, price_per_hour: float | None
+) -> dict[str, Any]:
+    """Updates and tokens of the whole training; hours and cost where a rate and a price are given."""
+    steps = settings["max_steps"]
+    if steps <= 0:
+        steps = math.ceil(settings["num_train_epochs"] * epoch["updates"])
+    tokens = round(epoch["tokens"] * steps / epoch["updates"])
+    result: dict[str, Any] = {"updates": steps, "epochs": round(steps / epoch["updates"], 4), "tokens": tokens}
+    if tokens_per_second:
+        result["hours"] = round(tokens / tokens_per_second / 3600, 2)
+        if price_per_hour:
+            result["cost"] = round(result["hours"] * price_per_hour, 2)
+    return result
+
+
+def check_memory(
+    model: Path, settings: dict[str, Any], shape: dict[str, int], limit_gib: float | None
+) -> dict[str, Any]:
+    """The estimate in GiB, by part, and what it says of the limit.
+
+    An error where not even the least that the estimate may mean would fit. Between that and a clear fit it is a
+    warning: what fits by a hair is for the trial on the GPU to say.
+    """
+    from radtune.train.memory import estimate
+
+    parts = estimate(model, settings, **shape)
+    result: dict[str, Any] = {
+        "batch": shape["batch"],
+        "batch_tokens": shape["length"],
+        "estimate_gib": {part: round(size / gpu.GIB, 3) for part, size in parts.items()},
+        "limit_gib": limit_gib,
+    }
+    if limit_gib is None or parts["total"] * (1 + TOLERANCE) <= limit_gib * gpu.GIB:
+        return result
+    change = next((c for c in smaller(settings) if _total(model, settings | c, shape) <= limit_gib * gpu.GIB), None)
+    what = ", ".join(f"{key}: {value}" for key, value in change.items()) if change else "a smaller model"
+    need = f"training takes about {parts['total'] / gpu.GIB:.1f} GiB, limits.gpu_memory_gib is {limit_gib:g}"
+    if parts["total"] * (1 - TOLERANCE) > limit_gib * gpu.GIB:
+        raise files.UserError(f"{need}; {'set training ' if change else 'take '}{what}.")
+    result["advice"] = f"{need}: it may not fit; what would: {what}"
+    print(f"{result['advice']}.", file=sys.stderr)
+    return result
+
+
+def _total(model: Path, settings: dict[str, Any], shape: dict[str, int]) -> int:
+    from radtune.train.memory import estimate
+
+    batch = settings["per_device_train_batch_size"]
+    less = shape | {"batch": batch, "patches": shape["patches"] * batch // shape["batch"]}
+    return estimate(model, settings, **less)["total"]
+
+
+def smaller(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Settings that take less memory and more time, each with those before it, at the same effective batch."""
+    change: dict[str, Any] = {}
+    if settings.get("disable_gradient_checkpointing"):
+        change["disable_gradient_checkpointing"] = False
+        yield dict(change)
+    batch, steps = settings["per_device_train_batch_size"], settings["gradient_accumulation_steps"]
+    for less in range(batch - 1, 0, -1):
+        if batch % less == 0:
+            change |= {"per_device_train_batch_size": less, "gradient_accumulation_steps": steps * batch // less}
+            yield dict(change)
+    if not settings.get("quantization_bit"):
+        yield change | {"quantization_bit": 4}
+
+
+def _patches(records: list[dict[str, Any]], tokens: dict[str, int], processor: Any, settings: dict[str, Any]) -> int:
+    """Patches of the images in the longest sequence, at most."""
+    most = max(sum(tokens[image] for image in record["images"]) for record in records)
+    if lengths.packed(settings):
+        most = settings["cutoff_len"]
+    return int(most * processor.image_processor.merge_size**2)
+
+
+def _by_tag(records: list[dict[str, Any]], totals: list[int]) -> dict[str, list[int]]:
+    tags: dict[str, list[int]] = {"all": totals}
+    for record, total in zip(records, totals, strict=True):
+        tags.setdefault(record["tag"], []).append(total)
+    return tags
+
+
+def _sizes(sizes: dict[str, tuple[int, int]], tokens: dict[str, int]) -> list[dict[str, int]]:
+    """How many images there are of each size, and their tokens; the most frequent first."""
+    counts: dict[tuple[int, int, int], int] = {}
+    for image, (width, height) in sizes.items():
+        key = (width, height, tokens[image])
+        counts[key] = counts.get(key, 0) + 1
+    names = ("width", "height", "tokens", "images")
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [dict(zip(names, (*key, count), strict=True)) for key, count in ordered]
+
+
+def draw(tags: dict[str, list[int]], cutoff: int, path: Path) -> None:
+    """A box of the token lengths of each tag: median and quartiles, whiskers to the shortest and the longest."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 1 + 0.4 * len(tags)), layout="constrained")
+    axes = figure.subplots()
+    axes.boxplot([*tags.values()][::-1], orientation="horizontal", whis=(0, 100), tick_labels=[*tags][::-1])
+    axes.axvline(cutoff, color="tab:red", linestyle="--", label=f"cutoff_len {cutoff}")
+    axes.set(xlabel="tokens of a training sample, its image's among them", xlim=(0, None))
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend()
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

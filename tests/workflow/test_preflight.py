@@ -1,0 +1,291 @@
+"""The check before training, held against LLaMA-Factory itself: its token ids, its packs, and the memory it takes."""
+
+from __future__ import annotations
+
+import gc
+import random
+import shutil
+import string
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from transformers import AutoProcessor
+
+from radtune import files, gpu
+from radtune.train import budget, lengths, memory, tiny, trial
+
+pytestmark = pytest.mark.slow
+LIMITS = {"image_max_pixels": 128 * 96, "image_min_pixels": 64 * 64}
+SIZES = [(64, 64), (256, 192), (48, 40), (20, 90), (224, 224)]  # as they are, shrunk, enlarged, narrower than 28 px
+SETTINGS: dict[str, Any] = {
+    **LIMITS,
+    "template": "qwen3_vl_nothink",
+    "finetuning_type": "lora",
+    "lora_rank": 8,
+    "lora_alpha": 16,
+    "lora_dropout": 0.1,
+    "freeze_vision_tower": True,
+    "freeze_multi_modal_projector": True,
+    "cutoff_len": 512,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 2,
+    "num_train_epochs": 3.0,
+    "preprocessing_num_workers": 2,
+    "preprocessing_batch_size": 16,
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A media folder, ShareGPT files train and val with answers of many lengths, and a tiny model in tiny/."""
+    root = tmp_path_factory.mktemp("budget")
+    rng = random.Random(0)
+    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+    columns = {"messages": "messages", "images": "images"}
+    info = {}
+    for n, size in enumerate(SIZES):
+        Image.new("L", size, 90).save(root / f"{n}.png")
+    for split, count in (("train", 61), ("val", 7)):
+        records = []
+        for n in range(count):
+            words = (
+                "".join(rng.choices(string.ascii_lowercase, k=rng.randint(1, 8))) for _ in range(rng.randint(1, 60))
+            )
+            answer = rng.choice(
+                ["", "左边有一个斑点。", '{"bbox_2d": [1, 20, 300, 999]}\n', "<think>\nso\n</think>\n\n"]
+            )
+            turns = [("user", f"<image>{rng.choice(['What is it?', '亮斑在左边还是右边？'])}")]
+            turns.append(("assistant", answer + " ".join(words)))
+            messages = [{"role": role, "content": content} for role, content in turns]
+            images = [f"{rng.randrange(len(SIZES))}.png"]
+            tag = rng.choice(["CAPTION", "OBSERVATION"])
+            records.append({"id": f"{split}{n}", "tag": tag, "group": str(n), "messages": messages, "images": images})
+        files.write_json(root / f"{split}.json", records)
+        info[split] = {"file_name": f"{split}.json", "formatting": "sharegpt", "columns": columns, "tags": tags}
+    files.write_json(root / "dataset_info.json", info)
+    tiny.build(root / "tiny", [root / "train.json"])
+    wide = {"hidden_size": 320, "intermediate_size": 640, "num_hidden_layers": 5, "num_attention_heads": 8}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny, "TEXT_MODEL", tiny.TEXT_MODEL | wide)
+        tiny.build(root / "wide", [root / "train.json"])
+    return root
+
+
+def encoded(data: Path, out: Path, **settings: Any) -> list[list[int]]:
+    """The token ids of each training sequence by LLaMA-Factory's own loader."""
+    from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
+    from llamafactory.hparams import get_train_args
+    from llamafactory.model import load_tokenizer
+
+    places = {"model_name_or_path": str(data / "tiny"), "dataset_dir": str(data), "media_dir": str(data)}
+    own = {"stage": "sft", "do_train": True, "dataset": "train", "output_dir": str(out), "report_to": "none"}
+    arguments = SETTINGS | settings | places | own | {"overwrite_cache": True}
+    model_args, data_args, training_args, _, _ = get_train_args(arguments)
+    loaded = load_tokenizer(model_args)
+    template = get_template_and_fix_tokenizer(loaded["tokenizer"], data_args)
+    found = get_dataset(template, model_args, data_args, training_args, stage="sft", **loaded)
+    return [list(ids) for ids in found["train_dataset"]["input_ids"]]
+
+
+def measured(data: Path, template: str) -> list[int]:
+    processor = AutoProcessor.from_pretrained(data / "tiny")
+    records = files.read_json(data / "train.json")
+    sizes = lengths.image_sizes(records, data)
+    tokens = budget.image_tokens(sizes, processor, LIMITS, LIMITS)
+    return [sample.total for sample in lengths.measure(records, processor, tokens, template)]
+
+
+@pytest.mark.parametrize("template", ["qwen3_vl_nothink", "qwen3_vl"])
+def test_lengths_are_those_of_the_trainers_own_encoding(data: Path, tmp_path: Path, template: str) -> None:
+    ours = measured(data, template)
+    assert ours == [len(ids) for ids in encoded(data, tmp_path, template=template)]
+    assert len(set(ours)) > 20
+
+
+def test_packs_are_the_trainers_own(data: Path, tmp_path: Path) -> None:
+    packed = encoded(data, tmp_path, neat_packing=True)
+    ours = lengths.packs(measured(data, "qwen3_vl_nothink"), SETTINGS | {"neat_packing": True})
+    assert len(packed) == len(ours)
+    assert {len(ids) for ids in packed} == {SETTINGS["cutoff_len"]}
+
+
+class Peak:
+    """A trainer's callback that follows torch's allocator on the CPU by its profiler, block by block."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("on_"):
+            return lambda *args, **kwargs: None
+        raise AttributeError(name)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any, **kwargs: Any) -> None:
+        import torch
+
+        gc.collect()  # what an earlier test left would be counted as it goes
+        self.held = sum(parameter.nbytes for parameter in model.parameters())
+        self.profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True)
+        self.profile.start()
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        self.profile.stop()
+        events = [e for e in self.profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+        now = most = 0
+        for event in sorted(events, key=lambda e: e.start_ns()):
+            now += event.nbytes()
+            most = max(most, now)
+        self.bytes = self.held + most
+
+
+DENSE = {"disable_gradient_checkpointing": True}
+SHAPES: list[dict[str, Any]] = [
+    {},
+    DENSE,
+    {"per_device_train_batch_size": 12, "lora_rank": 4},
+    {"neat_packing": True, "per_device_train_batch_size": 2},
+    {"neat_packing": True, "cutoff_len": 1024, "per_device_train_batch_size": 1} | DENSE,
+    {"bf16": True, "use_cpu": True, "per_device_train_batch_size": 1, "lora_rank": 64} | DENSE,
+    {"freeze_vision_tower": False} | DENSE,
+    {"model": "wide"},  # more layers, heads and width
+]
+
+
+@pytest.fixture
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """accelerate remembers, in the process and in its environment, a precision that was asked for once."""
+    from accelerate.state import AcceleratorState
+
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("_fresh")
+@pytest.mark.parametrize("changed", SHAPES, ids=str)
+def test_the_estimate_is_near_what_the_trainer_takes(data: Path, tmp_path: Path, changed: dict[str, Any]) -> None:
+    settings = SETTINGS | changed
+    model = data / settings.pop("model", "tiny")
+    records, totals = files.read_json(data / "train.json"), measured(data, "qwen3_vl_nothink")
+    longest = max(range(len(records)), key=totals.__getitem__)
+    info = files.read_json(data / "dataset_info.json")["train"]
+    watch = Peak()
+    places = {"info": info, "model": model, "media_dir": data, "folder": tmp_path}
+    trial.run(settings, records[longest], totals[longest], gpu_memory_gib=None, callbacks=[watch], **places)
+    assert not list(tmp_path.iterdir())
+
+    batch, length = settings["per_device_train_batch_size"], lengths.epoch(totals, settings, 1)["longest"]
+    size = lengths.image_sizes([records[longest]], data)[records[longest]["images"][0]]
+    tokens = lengths.image_tokens(size, AutoProcessor.from_pretrained(model), **LIMITS)
+    copies = lengths.room(settings) // totals[longest] if lengths.packed(settings) else 1
+    parts = memory.estimate(model, settings, batch=batch, length=length, patches=batch * copies * 4 * tokens)
+    expected = parts["total"] - parts["context"]
+    assert expected == pytest.approx(watch.bytes, rel=budget.TOLERANCE)
+
+
+# config.json of Qwen3-VL-8B-Instruct, as far as it differs from transformers' defaults
+TEXT = {"hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36, "num_attention_heads": 32}
+TEXT |= {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "dtype": "bfloat16"}
+TEXT |= {"rope_scaling": {"mrope_interleaved": True, "mrope_section": [24, 20, 20], "rope_type": "default"}}
+VISION = {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "out_hidden_size": 4096, "num_heads": 16}
+VISION |= {"deepstack_visual_indexes": [8, 16, 24], "num_position_embeddings": 2304}
+
+
+def test_the_8b_job_on_a_24_gb_card(tmp_path: Path) -> None:
+    from transformers import Qwen3VLConfig
+
+    Qwen3VLConfig(text_config=TEXT, vision_config=VISION, dtype="bfloat16").save_pretrained(tmp_path)
+    settings = {"bf16": True, "lora_rank": 8, "gradient_accumulation_steps": 8, "per_device_train_batch_size": 2}
+    shape = {"batch": 2, "length": 704, "patches": 2 * 784}
+    parts = budget.check_memory(tmp_path, settings, shape, 24)["estimate_gib"]
+    assert parts["weights"] == pytest.approx(16.33, abs=0.01)
+    assert parts["adapter"] == pytest.approx(parts["optimiser"] / 2, abs=0.01)
+    assert 19 < parts["total"] < 21
+    shape["length"] = 2048
+    words = r"about 2[56]\.\d GiB, limits.gpu_memory_gib is 24; set training per_device_train_batch_size: 1, "
+    with pytest.raises(files.UserError, match=words + r"gradient_accumulation_steps: 16\.$"):
+        budget.check_memory(tmp_path, settings, shape, 24)
+    with pytest.raises(files.UserError, match=r"gradient_accumulation_steps: 16, quantization_bit: 4\.$"):
+        budget.check_memory(tmp_path, settings, shape, 16)
+    with pytest.raises(files.UserError, match=r"take a smaller model\.$"):
+        budget.check_memory(tmp_path, settings, shape, 8)
+
+
+def test_what_is_advised_fits_and_a_close_call_is_no_error(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = SETTINGS | {"per_device_train_batch_size": 12, "disable_gradient_checkpointing": True}
+    shape = {"batch": 12, "length": 176, "patches": 12 * 48}
+    total = memory.estimate(data / "tiny", settings, **shape)["total"] / gpu.GIB
+    assert "advice" not in budget.check_memory(data / "tiny", settings, shape, total * 1.06)
+    close = budget.check_memory(data / "tiny", settings, shape, total * 1.02)
+    assert close["advice"].endswith("it may not fit; what would: disable_gradient_checkpointing: False")
+    assert close["advice"] in capsys.readouterr().err
+    with pytest.raises(files.UserError, match="set training disable_gradient_checkpointing: False, per_device"):
+        budget.check_memory(data / "tiny", settings, shape, total * 0.7)
+
+
+def preflight(data: Path, out: Path, *, prediction: Any = LIMITS, **settings: Any) -> dict[str, Any]:
+    places = {"model": data / "tiny", "dataset_dir": data, "media_dir": data, "dataset": "train", "eval_dataset": "val"}
+    rate = {"tokens_per_second": 100, "price_per_hour": 2.5}
+    results = {"out": out / "preflight.json", "picture": out / "preflight.png"}
+    call = {**places, **rate, **results, "prompts": [data / "val.json"], "prediction": prediction}
+    budget.preflight(SETTINGS | settings, **call)
+    return files.read_json(results["out"])
+
+
+def test_what_is_found_is_written_down(data: Path, tmp_path: Path) -> None:
+    found = preflight(data, tmp_path)
+    totals = measured(data, "qwen3_vl_nothink")
+    assert found["tokens"]["train"]["all"]["max"] == max(totals)
+    assert found["tokens"]["train"]["CAPTION"]["count"] + found["tokens"]["train"]["OBSERVATION"]["count"] == 61
+    assert found["tokens"]["val (prompt)"]["all"]["max"] < found["tokens"]["val"]["all"]["max"]
+    assert {"width": 224, "height": 224, "tokens": 9, "images": 1} in found["image_tokens"]
+    assert found["epoch"]["updates"] == 8  # 61 samples, 4 a batch, 2 batches an update
+    assert found["training"]["tokens"] == 3 * sum(totals)
+    assert found["training"]["hours"] == pytest.approx(3 * sum(totals) / 100 / 3600, abs=0.01)
+    assert found["training"]["cost"] == pytest.approx(2.5 * found["training"]["hours"], abs=0.01)
+    assert 0 < found["epoch"]["padding"] < 1
+    assert found["memory"]["limit_gib"] is None
+    with Image.open(tmp_path / "preflight.png") as picture:
+        assert picture.width > 500
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (
+            {"cutoff_len": 64},
+            r"cutoff_len 64 would cut \d\d of 68 samples \(train\d+, .*, \.\.\.\); set cutoff_len: \d+\.$",
+        ),
+        (
+            {"template": "qwen3_vl"},
+            "template is qwen3_vl, but this qwen3_vl answers without a thought: set template: qwen3",
+        ),
+        ({"bf16": True}, "bf16 is true, but torch sees no GPU here; set bf16: false"),
+        (
+            {"prediction": LIMITS | {"image_max_pixels": 64 * 64}},
+            r"1\.png \(256x192 px\) is 12 tokens in training and \d in prediction; give both the same image_max_pixels",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(data: Path, tmp_path: Path, changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(files.UserError, match=words) as caught:
+        preflight(data, tmp_path, **changed)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_cutoff_that_is_named_fits(data: Path, tmp_path: Path) -> None:
+    for packing in (False, True):
+        with pytest.raises(files.UserError) as caught:
+            preflight(data, tmp_path, cutoff_len=64, neat_packing=packing)
+        fits = int(str(caught.value).rstrip(".").rpartition(" ")[2])
+        preflight(data, tmp_path, cutoff_len=fits, neat_packing=packing)
+
+
+def test_a_model_that_thinks_takes_the_other_template(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data / "tiny", tmp_path / "thinking")
+    (tmp_path / "thinking" / "chat_template.jinja").write_text(
+        tiny.CHAT_TEMPLATE.replace("<|im_start|>assistant\\n", "<|im_start|>assistant\\n<think>\\n")
+    )
+    processor = AutoProcessor.from_pretrained(tmp_path / "thinking")
+    budget.check_template("qwen3_vl", "qwen3_vl", processor)
+    with pytest.raises(files.UserError, match=r"begins its answers with a thought: set template: qwen3_vl\.$"):
+        budget.check_template("qwen3_vl_nothink", "qwen3_vl", processor)
