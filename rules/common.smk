@@ -260,6 +260,20 @@ def report_flags():
     return f"{text} --trainings {folders}" if TRAINED else text
 
 
+def card_evaluations(wildcards):
+    """Scores of the experiment and, on the same splits, of the untuned base where it was scored."""
+    names = (wildcards.experiment, "base")
+    return [f"{RESULTS}/evaluate/{of}.json" for of in SCORED if of.split("/")[0] in names]
+
+
+def card_flags(wildcards):
+    data = {key: f"{RESULTS}/data/{DATA_FILES[key]}" for key in ("samples_table", "quarantine", "leakage", "checks")}
+    training = f"{RESULTS}/train/{wildcards.experiment}"
+    return flags(
+        data | {"manifest": f"{RESULTS}/data/manifest.json", "experiment": wildcards.experiment, "training": training}
+    )
+
+
 def recipe_flags(name, column):
     return flags(image_recipe(name) | {"column": column})
 

@@ -1,6 +1,7 @@
 """Pages for a person: the samples before training, and the report after it.
 
-In: sharegpt/, samples, predictions, scores, losses. Out: preview/{dataset}.html, report/index.html, config.yaml.
+In: sharegpt/, samples, predictions, scores, losses. Out: preview/{dataset}.html, report/index.html, config.yaml,
+export/{experiment}/README.md.
 """
 
 
@@ -71,3 +72,25 @@ rule write_report:
         "radtune report {params.flags} --config {input.config}"
         " --evaluations {input.evaluations} --sample-scores {input.sample_scores}"
         " --predictions {input.predictions} --out {output} 2> {log}"
+
+
+rule write_card:
+    """The model card: what the adapter learned from, its scores beside floors and base, its settings."""
+    input:
+        config="<results>/config.yaml",
+        evaluations=card_evaluations,
+        training=collect("<results>/train/{{experiment}}/{file}", file=["summary.json", "train.yaml"]),
+        data=collect("<results>/data/{file}", file=[*DATA_FILES.values(), "manifest.json"]),
+    output:
+        "<results>/export/{experiment}/README.md",
+    log:
+        "<logs>/write_card/{experiment}.log",
+    benchmark:
+        "<benchmarks>/write_card/{experiment}.jsonl"
+    resources:
+        mem_mb=memory(250, per_mb=3),
+    params:
+        code=digest("radtune.report.card"),
+        flags=card_flags,
+    shell:
+        "radtune card {params.flags} --config {input.config} --evaluations {input.evaluations} --out {output} 2> {log}"

@@ -30,3 +30,8 @@ rule evaluate:
 rule report:
     input:
         "<results>/report/index.html",
+
+
+rule export:
+    input:
+        collect("<results>/export/{experiment}/model", experiment=TRAINED),

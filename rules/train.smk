@@ -1,6 +1,7 @@
 """A LoRA adapter per experiment, by LLaMA-Factory; checkpoints live beside the outputs and survive a crash.
 
-In: model, sharegpt/{dataset}/, images/{recipe}/. Out: train/{experiment}/ with preflight.json, adapter/, train.yaml, losses.
+In: model, sharegpt/{dataset}/, images/{recipe}/. Out: train/{experiment}/ with preflight.json, adapter/, train.yaml, losses;
+of the target `export`, export/{experiment}/model/, for tools that load whole models.
 """
 
 
@@ -53,3 +54,25 @@ rule train_adapter:
     shell:
         "radtune train --gpus {resources.gpu} {resources.limit} {params.flags}"
         " --model {input.model} --weights {output.adapter} > {log} 2>&1"
+
+
+rule export_model:
+    """Merge the adapter into its model, with tokenizer, processor and model card."""
+    input:
+        model=model_folder,
+        adapter=own_adapter,
+        card="<results>/export/{experiment}/README.md",
+    output:
+        directory("<results>/export/{experiment}/model"),
+    log:
+        "<logs>/export_model/{experiment}.log",
+    benchmark:
+        "<benchmarks>/export_model/{experiment}.jsonl"
+    resources:
+        mem_mb=memory(1500, per_mb=2, of="model"),
+    params:
+        code=digest("radtune.train.export"),
+        template=lookup(dpath="{experiment}/training/template", within=EXPERIMENTS),
+    shell:
+        "radtune export --model {input.model} --adapter {input.adapter} --card {input.card}"
+        " --template {params.template} --out {output} > {log} 2>&1"

@@ -41,9 +41,11 @@ for name, function in {
     "teach-to-see": "radtune.train.see:teach",
     "preflight": "radtune.train.budget:preflight",
     "train": "radtune.train.launch:train",
+    "export": "radtune.train.export:export",
     "predict": "radtune.predict.generate:predict",
     "evaluate": "radtune.evaluate.score:evaluate",
     "report": "radtune.report.page:write_report",
+    "card": "radtune.report.card:write_card",
 }.items():
     app.command(function, name=name)
 # pyarrow imports pandas, which nothing here uses, with the first list that it converts: half the time of a short job

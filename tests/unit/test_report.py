@@ -10,11 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 
 from radtune.evaluate.score import evaluate
 from radtune.files import write_json, write_jsonl
 from radtune.report import figures, gallery
+from radtune.report.card import write_card
 from radtune.report.page import Evaluation, _losses, rank, verdict, write_report
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)> \u202egnp.\u2066exe\x00\ud800 end"
@@ -158,8 +160,8 @@ class _Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A page of two experiments, one answer of which is hostile, as are a reason and the title."""
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two experiments leave, one answer of which is hostile, as is a reason."""
     folder = tmp_path_factory.mktemp("results")
     media = folder / "media"
     media.mkdir()
@@ -230,6 +232,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         "image_sha256": list("aabbccdeee"),
     }
     pq.write_table(pa.table(table), folder / "samples.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(results: Path) -> str:
+    """A page of them; its title is hostile too."""
+    folder = results
     write_report(
         folder / "index.html",
         config=folder / "config.yaml",
@@ -242,7 +251,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         checks=folder / "checks.json",
         disagreements=folder / "disagreements.jsonl",
         samples_table=folder / "samples.parquet",
-        media_dir=media,
+        media_dir=folder / "media",
         title="Demo <em>title</em>",
     )
     return (folder / "index.html").read_text(encoding="utf-8")
@@ -293,3 +302,57 @@ def test_page_holds_every_section_and_the_figures_of_its_inputs(page: str) -> No
     assert 'x="100.0" y="100.0" width="300.0" height="300.0"' in page
     assert "Other experiments" in page
     assert "Not for clinical use" in page
+
+
+def card(results: Path, source: str, by: str, out: Path) -> str:
+    model = {"source": "huggingface", "path": None, "repo": "Qwen/Qwen3-VL-8B-Instruct", "revision": "0c351dd"}
+    config = {"dataset": {"source": source}, "experiments": {"lora": {"model": model}}}
+    (out / "config.yaml").write_text(json.dumps(config))
+    write_json(out / "manifest.json", {"repo": "someone/slices", "revision": "2b08ad3", "shards": [{}, {}]})
+    leakage = json.loads((results / "leakage.json").read_text())
+    write_json(
+        out / "leakage.json", leakage | {"by": by, "after": leakage["as_delivered" if by == "official" else "after"]}
+    )
+    losses = {"loss": {"final": 0.5, "best": 0.4, "best_step": 2}, "eval_loss": None}
+    write_json(out / "summary.json", {"steps": 3, "epochs": 1.0} | losses)
+    (out / "train.yaml").write_text("### model\nmodel_name_or_path: /secret/place\nlearning_rate: 5.0e-05\n")
+    write_card(
+        out / "README.md",
+        experiment="lora",
+        config=out / "config.yaml",
+        evaluations=[results / "evaluate" / n / "test.json" for n in ("base", "lora")],
+        training=out,
+        manifest=out / "manifest.json",
+        samples_table=results / "samples.parquet",
+        quarantine=results / "quarantine.jsonl",
+        leakage=out / "leakage.json",
+        checks=results / "checks.json",
+    )
+    return (out / "README.md").read_text()
+
+
+def test_the_card_has_the_run_s_own_figures(results: Path, tmp_path: Path) -> None:
+    text = card(results, "huggingface", "group", tmp_path)
+    head = yaml.safe_load(text.split("---\n")[1])
+    assert (head["base_model"], head["datasets"]) == ("Qwen/Qwen3-VL-8B-Instruct", ["someone/slices"])
+    assert "Not for clinical use" in text
+    assert "someone/slices, revision 2b08ad3: 2 shards, 10 rows; 7 used, 3 quarantined" in text
+    assert "train holds 1,234 of 1,300 test images (94.9 %); as split here, by group, 0 of 1,300" in text
+    assert "Train has seen" not in text
+    own, base = (json.loads((results / "evaluate" / n / "test.json").read_text())["overall"] for n in ("lora", "base"))
+    metric = own["metrics"]["rouge_l"]
+    low, high = metric["interval"]
+    row = next(line for line in text.splitlines() if line.startswith("| ROUGE-L"))
+    assert f"| {metric['value']:.1f} ({low:.1f} to {high:.1f}) | {base['metrics']['rouge_l']['value']:.1f} (" in row
+    assert f"| {metric['floor']:.1f} (" in row
+    assert f"| {metric['lift']:.1f} (" in row
+    assert "3 steps, 1 epochs; training loss 0.500 at the end, 0.400 at step 2. LLaMA-Factory's" in text
+    assert "learning_rate: 5.0e-05" in text
+    assert "/secret/place" not in text
+    assert "<u>bad" not in text
+
+
+def test_the_card_says_what_train_has_seen_and_who_wrote_the_texts(results: Path, tmp_path: Path) -> None:
+    assert "> Train has seen 1,234 of 1,300 test images" in card(results, "local", "official", tmp_path)
+    assert "Who wrote the reference texts radtune cannot know" in (tmp_path / "README.md").read_text()
+    assert "no patient is behind them" in card(results, "phantom", "group", tmp_path)

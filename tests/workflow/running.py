@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[2]
-TARGETS = {"all", "prepare", "preview", "train", "predict", "evaluate", "report"}
+TARGETS = {"all", "prepare", "preview", "train", "predict", "evaluate", "report", "export"}
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 # A whole run in little time: nothing is learned, everything is passed through.

@@ -88,10 +88,10 @@ def write_report(
     )
     html = render(
         "report.html.j2",
-        {"score": _score, "span": _span, "signed": _signed},
+        {"score": as_score, "span": as_span, "signed": _signed},
         title=title,
         verdict=verdict(ranked),
-        cautions=data["cautions"] + _cautions(results, main),
+        cautions=data["cautions"] + cautions(results, main),
         main=main,
         best=best.experiment,
         headline={k: v for k, v in HEADLINE.items() if any(r.metric(k) for r in results)},
@@ -115,7 +115,7 @@ def _split(path: Path) -> str:
 # --- numbers as text ------------------------------------------------------------------------------------------------
 
 
-def _score(value: float | None) -> str:
+def as_score(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
 
 
@@ -123,7 +123,7 @@ def _signed(value: float | None) -> str:
     return "–" if value is None else f"{value:+.1f}".replace("-", "−")
 
 
-def _span(interval: Sequence[float] | None) -> str:
+def as_span(interval: Sequence[float] | None) -> str:
     return "no interval" if interval is None else f"{interval[0]:.1f} to {interval[1]:.1f}".replace("-", "−")
 
 
@@ -146,13 +146,13 @@ def verdict(ranked: Sequence[Evaluation]) -> list[str]:
     n, groups = best.content["n"], best.content["groups"]
     first = (
         f"{best.experiment} has the highest ROUGE-L on the {best.split} split ({n:,} samples, {groups:,} groups): "
-        f"{_score(score['value'])}, 95 % interval {_span(interval)}"
+        f"{as_score(score['value'])}, 95 % interval {as_span(interval)}"
     )
     tuned = [r for r in ranked[1:] if r.experiment != BASE]
     if tuned:
         second = tuned[0].content["overall"]["metrics"]["rouge_l"]
         apart = _apart(interval, second["interval"])
-        first += f"; {tuned[0].experiment} follows with {_score(second['value'])} ({_span(second['interval'])})"
+        first += f"; {tuned[0].experiment} follows with {as_score(second['value'])} ({as_span(second['interval'])})"
         first += "" if apart else ": no difference shown between the two"
     floors = [] if score["floor"] is None else [(FLOOR, score["floor"], score["floor_interval"])]
     if best.experiment != BASE:
@@ -165,7 +165,7 @@ def verdict(ranked: Sequence[Evaluation]) -> list[str]:
     if not floors:
         return [*sentences, "There is no floor to set it against, so this score says nothing yet."]
     name, value, floor_interval = max(floors, key=lambda floor: floor[1])
-    lift = f"{_signed(score['value'] - value)} points against the best floor, {name} ({_score(value)})"
+    lift = f"{_signed(score['value'] - value)} points against the best floor, {name} ({as_score(value)})"
     if not interval or not floor_interval:
         sentences.append(f"That is {lift}, without an interval, as there are fewer than two groups.")
     else:
@@ -173,12 +173,12 @@ def verdict(ranked: Sequence[Evaluation]) -> list[str]:
         paired = score["lift_interval"] if name == FLOOR else None
         span = paired or [interval[0] - floor_interval[1], interval[1] - floor_interval[0]]
         outcome = "the intervals do not overlap" if _apart(interval, floor_interval) else "no difference shown"
-        sentences.append(f"That is {lift}, interval {_span(span)}: {outcome}.")
+        sentences.append(f"That is {lift}, interval {as_span(span)}: {outcome}.")
     if slots := best.metric("slots"):
         outcome = "" if _apart(slots["interval"], slots["floor_interval"]) else ": no difference shown"
         sentences.append(
-            f"It gets {_score(slots['value'])} % of the place and density words right, shuffled references "
-            f"{_score(slots['floor'])} %{outcome}."
+            f"It gets {as_score(slots['value'])} % of the place and density words right, shuffled references "
+            f"{as_score(slots['floor'])} %{outcome}."
         )
     return sentences
 
@@ -187,7 +187,7 @@ def _apart(a: Sequence[float] | None, b: Sequence[float] | None) -> bool:
     return a is not None and b is not None and (a[0] > b[1] or b[0] > a[1])
 
 
-def _cautions(results: Sequence[Evaluation], main: str) -> list[str]:
+def cautions(results: Sequence[Evaluation], main: str) -> list[str]:
     """What a reader has to know before any figure."""
     notes = []
     shown = [r for r in results if r.split == main]

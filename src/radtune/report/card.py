@@ -1,0 +1,111 @@
+"""The model card of an experiment, in Markdown as hubs show it, written from the run's own figures.
+
+radtune card --experiment lora --training train/lora/ --evaluations evaluate/*/test.json ... --out README.md
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from radtune.files import read_json, write_text
+from radtune.report import page
+from radtune.report.data_section import exposure, rows_of
+from radtune.report.template import render
+
+PLACES = (
+    "model_name_or_path",
+    "adapter_name_or_path",
+    "dataset",
+    "dataset_dir",
+    "media_dir",
+    "eval_dataset",
+    "output_dir",
+)
+WRITTEN = {
+    "phantom": "Images and reference texts were drawn and worded by a program; no patient is behind them.",
+    "mychen76/medtrinity_brain_30k_hf": "The reference texts were written by a machine (those of MedTrinity): a score "
+    "says how near the model comes to that machine, not to a radiologist.",
+}
+UNKNOWN = "Who wrote the reference texts radtune cannot know; a score says how near the model comes to those."
+
+
+def write_card(
+    out: Path,
+    *,
+    experiment: str,
+    config: Path,
+    evaluations: list[Path],
+    training: Path,
+    manifest: Path,
+    samples_table: Path,
+    quarantine: Path,
+    leakage: Path,
+    checks: Path,
+) -> None:
+    """Write the card. `evaluations`: of the experiment and of the untuned base; `training`: the experiment's folder."""
+    found = yaml.safe_load(config.read_text(encoding="utf-8"))
+    results = [page.Evaluation(p.parent.name, p.stem, read_json(p)) for p in evaluations]
+    own = [r for r in results if r.experiment == experiment]
+    base = {r.split: r for r in results if r.experiment == page.BASE}
+    model, source = found["experiments"][experiment]["model"], read_json(manifest)
+    name = {"tiny": "a tiny random Qwen3-VL"}.get(model["source"]) or model["path"] or model["repo"]
+    from_hub = model["source"] in ("huggingface", "modelscope")
+    origin = found["dataset"]["source"]
+    repo = source["repo"] if origin in ("huggingface", "modelscope") else ""
+    seen, caution = exposure(read_json(leakage))
+    settings = yaml.safe_load((training / "train.yaml").read_text(encoding="utf-8"))
+    rows = rows_of(samples_table, quarantine, read_json(checks)["split"])
+    head = {
+        "library_name": "transformers",
+        "pipeline_tag": "image-text-to-text",
+        "tags": ["radiology", "llama-factory", "lora", "research"],
+        **({"base_model": model["repo"]} if from_hub else {}),
+        **({"datasets": [repo]} if repo else {}),
+    }
+    text = render(
+        "card.md.j2",
+        head=yaml.safe_dump(head, sort_keys=False),
+        experiment=experiment,
+        base=name,
+        revision=model["revision"] if from_hub else "",
+        cautions=([caution] if caution else []) + page.cautions(own, own[0].split),
+        data=rows
+        | {"name": repo or {"phantom": "drawn phantoms"}.get(origin, "local data"), "shards": len(source["shards"])}
+        | {"revision": source["revision"], "reasons": ", ".join(f"{code} {n}" for code, n in rows["reasons"])},
+        written=WRITTEN.get(origin) or WRITTEN.get(repo, UNKNOWN),
+        seen=seen,
+        scores=[(r.split, r.content["n"], r.content["groups"], _scores(r, base.get(r.split))) for r in own],
+        trained=_trained(read_json(training / "summary.json")),
+        settings=yaml.safe_dump({k: v for k, v in settings.items() if k not in PLACES}, sort_keys=False).strip(),
+    )
+    write_text(out, text)
+
+
+def _scores(tuned: page.Evaluation, base: page.Evaluation | None) -> list[dict[str, str]]:
+    """A row for each headline metric, as text."""
+    rows = []
+    for name, label in page.HEADLINE.items():
+        if found := tuned.metric(name):
+            other = base.metric(name) if base else None
+            cells = {"score": _with(found, "value"), "base": _with(other, "value") if other else "–"}
+            rows.append({"label": label, **cells} | {key: _with(found, key) for key in ("floor", "lift")})
+    return rows
+
+
+def _with(metric: dict[str, Any], key: str) -> str:
+    """A number with its interval."""
+    interval = metric["interval" if key == "value" else f"{key}_interval"]
+    return f"{page.as_score(metric[key])} ({page.as_span(interval)})".replace("-", "−")
+
+
+def _trained(summary: dict[str, Any]) -> str:
+    text = f"{summary['steps']:,} steps, {summary['epochs']:g} epochs"
+    for key, what in (("loss", "training"), ("eval_loss", "validation")):
+        if losses := summary[key]:
+            text += (
+                f"; {what} loss {losses['final']:.3f} at the end, {losses['best']:.3f} at step {losses['best_step']:,}"
+            )
+    return text
