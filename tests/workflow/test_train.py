@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from PIL import Image, ImageDraw
 
 from radtune import files
 from radtune.predict import generate
-from radtune.train import launch, llamafactory, tiny
+from radtune.train import export, launch, llamafactory, tiny
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -554,3 +555,33 @@ def test_a_batch_that_runs_out_of_memory_is_halved(data: Path, random_model: Pat
     generate.predict(**call | {"out": tmp_path / "whole.jsonl"})
     assert without_seconds(rows) == without_seconds(files.read_jsonl(tmp_path / "whole.jsonl"))
     assert [row["id"] for row in rows] == [record["id"] for record in records]
+
+
+def test_an_exported_model_answers_as_base_and_adapter_do(
+    data: Path, base: Path, resumed: tuple[Path, Any], tmp_path: Path
+) -> None:
+    adapter, model = resumed[0] / "weights", tmp_path / "model"
+    (tmp_path / "README.md").write_text("# a card\n")
+    export.export(base, adapter, tmp_path / "README.md", model, template=COMMON["template"])
+    assert (model / "README.md").read_text() == "# a card\n"
+    whole = without_seconds(predict(model, None, data, tmp_path / "whole.jsonl", 4))
+    assert whole == without_seconds(predict(base, adapter, data, tmp_path / "tuned.jsonl", 4))
+    assert whole != without_seconds(predict(base, None, data, tmp_path / "base.jsonl", 4))
+
+
+@pytest.mark.parametrize(("spoil", "words"), [("drop", "1 tensors differ"), ("cut", "size mismatch for ")])
+def test_an_adapter_of_another_model_is_refused(
+    base: Path, resumed: tuple[Path, Any], tmp_path: Path, spoil: str, words: str
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    adapter = Path(shutil.copytree(resumed[0] / "weights", tmp_path / "adapter"))
+    export.check_adapter(base, adapter)
+    weights = load_file(adapter / "adapter_model.safetensors")
+    name = min(weights)
+    tensor = weights.pop(name)
+    save_file(
+        weights | ({name: tensor[:1, :1].clone()} if spoil == "cut" else {}), adapter / "adapter_model.safetensors"
+    )
+    with pytest.raises(files.UserError, match=f"is no adapter of .*{words}"):
+        export.check_adapter(base, adapter)
