@@ -1,6 +1,6 @@
 """Prediction, whole command against whole command: `radtune predict` and LLaMA-Factory's own do_predict, both greedy.
 
-python bench/predict.py [--samples 100] [--batch-sizes 1 48]
+python bench/predict.py [--samples 100] [--batch-sizes 1 64]
 
 On the demo's model, adapter and test split, which are made first where results/demo lacks them, with the demo's
 generation settings. LLaMA-Factory runs with each per_device_eval_batch_size that is named; its own example of
@@ -58,7 +58,7 @@ def do_predict(settings: dict[str, Any], folder: Path) -> tuple[Took, list[str]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, help="so many of the test split, evenly spread; else all")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 48], help="LLaMA-Factory's")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 64], help="LLaMA-Factory's")
     arguments = parser.parse_args()
     os.chdir(ROOT)
     config = resolve(yaml.safe_load(Path("config/demo.yaml").read_text()))

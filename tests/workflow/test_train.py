@@ -448,6 +448,21 @@ def test_prompts_are_encoded_as_in_training(data: Path, base: Path) -> None:
         assert torch.equal(ours["pixel_values"], inputs["pixel_values"])
 
 
+def test_the_longest_prompts_come_first_and_then_tag_by_tag(data: Path, random_model: Path) -> None:
+    from transformers import AutoProcessor
+
+    records = files.read_json(data / "val.json")
+    turns = [{"role": "user", "content": "<image>" + "spot " * 99}, {}]
+    long = [record | {"messages": turns} for record in records[:2]]
+    given = [*records[:5], *long, *records[5:]]
+    ordered = generate._by_length(AutoProcessor.from_pretrained(random_model), given, data, **LIMITS)
+    assert sorted(map(str, ordered)) == sorted(map(str, given))
+    assert all(record in long for record in ordered[:2])
+    tags = [record["tag"] for record in ordered[2:]]
+    assert len(set(tags)) == 2
+    assert tags == sorted(tags, reverse=True)
+
+
 def test_the_adapter_loads_in_peft(base: Path, resumed: tuple[Path, list[str]]) -> None:
     from peft import PeftModel
     from transformers import AutoModelForImageTextToText

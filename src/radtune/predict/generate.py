@@ -29,6 +29,7 @@ from radtune import files, gpu
 from radtune.digest import digest
 
 IMAGE = "<image>"  # LLaMA-Factory's placeholder
+NEAR = 64  # tokens; prompts whose lengths differ by less may share a batch
 FIRST = 8  # prompts of the first batch on a GPU, where batches then grow
 
 T = TypeVar("T")
@@ -165,7 +166,9 @@ def generate(
 def _by_length(
     processor: Any, records: list[Record], media_dir: Path, *, image_max_pixels: int, image_min_pixels: int
 ) -> list[Record]:
-    """Longest first, so that too little memory shows at once; equal prompts, and so similar answers, side by side."""
+    """Longest first, so that too little memory shows at once; those about as long tag by tag, since a batch takes until
+    its longest answer ends and a tag's answers are alike.
+    """
     from PIL import Image
 
     tokens = {}
@@ -175,7 +178,7 @@ def _by_length(
     prompts = [_prompt(record) for record in records]
     lengths = [len(ids) for ids in processor.tokenizer(prompts, add_special_tokens=False)["input_ids"]]
     keys = [
-        (length + sum(tokens[name] for name in record["images"]), prompt)
+        ((length + sum(tokens[name] for name in record["images"])) // NEAR, record["tag"], prompt)
         for length, prompt, record in zip(lengths, prompts, records, strict=True)
     ]
     return [records[n] for n in sorted(range(len(records)), key=keys.__getitem__, reverse=True)]
