@@ -269,6 +269,7 @@ def test_the_best_checkpoint_is_kept_and_training_stops_when_it_gets_worse(data:
     checkpoint = run_dir / f"checkpoint-{summary['eval_loss']['best_step']}"
     kept = [path / "adapter_model.safetensors" for path in (call["weights"], checkpoint)]
     assert kept[0].read_bytes() == kept[1].read_bytes()
+    assert files.read_json(call["out"] / "heartbeat.json")["seconds_left"] == 0
 
 
 HANGS = """

@@ -4,6 +4,7 @@ sees each sample of an epoch once.
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -12,8 +13,6 @@ from typing import Any
 import transformers.trainer
 from tqdm import tqdm
 from transformers import TrainerCallback
-
-from radtune import files
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]  # transformers' own way to be told of steps
@@ -35,9 +34,11 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers' own way 
         self.loss = logs.get("loss", self.loss)
         step, steps = state.global_step, state.max_steps
         pace = (time.monotonic() - self.began) / max(step - self.first_step, 1)
-        left = round(pace * (steps - step))
+        left = 0 if "train_runtime" in logs else round(pace * (steps - step))  # that one is the last
         row = {"step": step, "steps": steps, "loss": self.loss, "seconds_left": left, "time": int(time.time())}
-        files.write_json(self.heartbeat, row)
+        temporary = self.heartbeat.with_suffix(".tmp")  # always the same, so that a resume takes away what a kill left
+        temporary.write_text(json.dumps(row) + "\n", encoding="utf-8")
+        temporary.replace(self.heartbeat)
         if "loss" in logs:
             tqdm.write(f"step {step} of {steps}, loss {self.loss}, {timedelta(seconds=left)} left")
 
