@@ -100,6 +100,7 @@ def memory(base, per_mb=0, of=None):
 # through once to a GPU and stay, in twice their width, without one.
 CUDA = 4000 if CONFIG["limits"]["gpu_memory_gib"] else 0
 MODEL_MEMORY = memory(2800 + CUDA, per_mb=1 if CUDA else 2, of="model")
+CHECK_MEMORY = MODEL_MEMORY if CUDA else memory(1400)  # 1.1 GB for 27,000 samples; on a GPU a real step follows
 SEE_MEMORY = memory(1000 + CUDA, per_mb=35, of="practice")
 
 

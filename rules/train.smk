@@ -21,7 +21,7 @@ rule check_budget:
     benchmark:
         "<benchmarks>/check_budget/{experiment}.jsonl"
     resources:
-        **gpu_job(hours=1, mem_mb=MODEL_MEMORY),
+        **gpu_job(hours=1, mem_mb=CHECK_MEMORY),
     params:
         code=digest("radtune.train.budget"),
         flags=preflight_flags,
