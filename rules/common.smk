@@ -118,6 +118,7 @@ def memory(base, per_mb=0, of=None):
 # through once to a GPU and stay, in twice their width, without one.
 CUDA = 4000 if CONFIG["limits"]["gpu_memory_gib"] else 0
 MODEL_MEMORY = memory(2800 + CUDA, per_mb=1 if CUDA else 2, of="model")
+CHECK_MEMORY = MODEL_MEMORY if CUDA else memory(1400)  # 1.1 GB for 27,000 samples; on a GPU a real step follows
 SEE_MEMORY = memory(1000 + CUDA, per_mb=35, of="practice")
 
 
@@ -333,15 +334,18 @@ def train_flags(wildcards):
 
 
 def preflight_flags(wildcards):
-    """What training and prediction will be given, and what the machine does and costs."""
-    found = EXPERIMENTS[wildcards.experiment]
-    folder = f"{RESULTS}/sharegpt/{found['dataset']}"
-    limits = {key: found["training"][key] for key in PIXELS}
-    values = {"settings": found["training"], "prediction": limits, "media_dir": MEDIA, "dataset_dir": folder}
-    values |= {"dataset": "train", **({"eval_dataset": "validation"} if validates() else {})}
-    values |= {key: value for key, value in CONFIG["budget"].items() if value is not None}
-    prompts = shlex.join(f"{folder}/{split}.json" for split in found["generation"]["splits"])
-    return f"{flags(values)} --prompts {prompts}"
+    """What the check shares with training, and the pixel limits of prediction, which are training's."""
+    training = EXPERIMENTS[wildcards.experiment]["training"]
+    given = {"settings": training, "prediction": {key: training[key] for key in PIXELS}, "media_dir": MEDIA}
+    given |= {"dataset": "train", "dataset_dir": sharegpt_file("")(wildcards).rstrip("/")}
+    return flags(given | ({"eval_dataset": "validation"} if validates() else {}))
+
+
+def preflight_aside(wildcards):
+    """What the check says beside that: none of it is training's, which must not start again when it changes."""
+    rates = flags({key: value for key, value in CONFIG["budget"].items() if value})
+    splits = EXPERIMENTS[wildcards.experiment]["generation"]["splits"]
+    return f"{rates} --prompts {shlex.join(sharegpt_file(f'{split}.json')(wildcards) for split in splits)}"
 
 
 def predict_flags(wildcards):

@@ -22,13 +22,14 @@ rule check_budget:
     benchmark:
         "<benchmarks>/check_budget/{experiment}.jsonl"
     resources:
-        **gpu_job(hours=1, mem_mb=MODEL_MEMORY),
+        **gpu_job(hours=1, mem_mb=CHECK_MEMORY),
+        aside=preflight_aside,
     params:
-        code=digest("radtune.train.budget"),
+        code=digest("radtune.train.launch"),  # training's own, which would start again with a check of newer code
         flags=preflight_flags,
     shell:
-        "radtune preflight --gpus {resources.gpu} {resources.limit} {params.flags} --model {input.model}"
-        " --out {output.found} --picture {output.picture} > {log} 2>&1"
+        "radtune preflight --gpus {resources.gpu} {resources.limit} {params.flags} {resources.aside}"
+        " --model {input.model} --out {output.found} --picture {output.picture} > {log} 2>&1"
 
 
 rule train_adapter:
@@ -36,7 +37,7 @@ rule train_adapter:
     input:
         model=model_folder,
         adapter=init_adapter,
-        preflight=ancient("<results>/train/{experiment}/preflight.json"),  # must be there; what it says changes nothing
+        preflight="<results>/train/{experiment}/preflight.json",
         sharegpt=sharegpt_file("dataset_info.json"),
         media=recipe_files("<results>/images/{recipe}/{shard}"),
     output:

@@ -133,3 +133,15 @@ def test_the_vision_tower_learns_on_the_device(folder: Path) -> None:
     done = radtune(folder, "teach-to-see", *places, *limits)
     assert done.returncode == 0, done.stdout[-4000:]
     assert (folder / "seeing" / "model.safetensors").is_file()
+
+
+def test_the_check_before_training_measures_what_it_estimates(folder: Path) -> None:
+    """The tiny model's step is small beside CUDA's own half GiB, which both figures hold."""
+    lora = SETTINGS | {"finetuning_type": "lora", "gradient_accumulation_steps": 2}
+    places = ["--model=base/weights", "--dataset-dir=.", "--media-dir=.", "--dataset=train", "--out=preflight.json"]
+    limits = ["--gpus=1", f"--gpu-memory-gib={CAP}", f"--prediction={json.dumps(PIXELS)}", "--picture=preflight.png"]
+    done = radtune(folder, "preflight", f"--settings={json.dumps(lora)}", *places, *limits)
+    assert done.returncode == 0, done.stdout[-4000:]
+    found = files.read_json(folder / "preflight.json")
+    assert 0.5 < found["trial"]["peak_gib"] < CAP
+    assert found["trial"]["peak_gib"] == pytest.approx(found["memory"]["estimate_gib"]["total"], rel=0.1)

@@ -32,6 +32,7 @@ ADAPTER: Jobs = {"check_budget": 1, "train_adapter": 1} | ANSWERS
 ONE: Jobs = {"predict_split": 1, "evaluate_split": 1} | REPORT  # a single experiment's
 DATASET: Jobs = {"write_sharegpt": 1} | ADAPTER
 TAUGHT: Jobs = {"teach_tiny": 1, "train_tiny": 1} | ADAPTER  # the tiny model, and what starts from it
+TAUGHT_AGAIN: Jobs = {"train_tiny": 1} | ADAPTER
 TINY: Jobs = {"build_tiny": 1} | TAUGHT
 PICTURES: Jobs = {"enhance_shard": 3, "enhance_practice": 1} | TAUGHT | DATASET
 ROWS: Jobs = {"merge_index": 1, "split_samples": 1, "check_texts": 1} | DATASET
@@ -94,7 +95,7 @@ CONFIGS = {
         {"split_samples": 1, "check_texts": 1} | DATASET | CONFIG,
     ),
     "memory of the card": ({"limits": {"gpu_memory_gib": 16}}, CONFIG),
-    "price": ({"budget": {"tokens_per_second": 900, "price_per_hour": 2}}, {"check_budget": 1} | CONFIG),
+    "price": ({"budget": {"tokens_per_second": 900, "price_per_hour": 2}}, CONFIG),
 }
 
 
@@ -125,6 +126,8 @@ EDITS = {
     "the evaluate code": ("src/radtune/evaluate/score.py", "", "\nADDED = 1\n", SCORES),
     # not scan_shard, which makes the same pictures ahead
     "the enhance code": ("src/radtune/images/enhance.py", "", "\nADDED = 1\n", PICTURES),
+    "the check's code": ("src/radtune/train/memory.py", "", "\nADDED = 1\n", {}),  # training would follow it
+    "the train code": ("src/radtune/train/launch.py", "", "\nADDED = 1\n", TAUGHT_AGAIN),
     "a comment in train code": ("src/radtune/train/launch.py", "", "\n# why\n", {}),
     "docs": ("docs/running.md", "", "\nMore.\n", {}),
     "report template": ("src/radtune/report/templates/report.html.j2", "", "<p>More</p>", REPORT),
