@@ -29,7 +29,7 @@ from radtune import files, gpu
 from radtune.digest import digest
 
 IMAGE = "<image>"  # LLaMA-Factory's placeholder
-NEAR = 64  # tokens; prompts whose lengths differ by less may share a batch
+NEAR = 64  # tokens; prompts whose lengths differ by less count as equally long
 FIRST = 8  # prompts of the first batch on a GPU, where batches then grow
 
 T = TypeVar("T")
