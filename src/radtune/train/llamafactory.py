@@ -62,7 +62,7 @@ def why_anew(settings: dict[str, Any], before: dict[str, float]) -> str:
     if [*now.values()] < [*before.values()]:
         return "that is less"
     if schedule not in ("constant", "constant_with_warmup", "inverse_sqrt"):
-        return f"lr_scheduler_type {schedule} falls over the whole run, so each step's rate changes; constant's do not"
+        return f"lr_scheduler_type {schedule} spans the whole run, so that every step's rate changes; constant does not"
     if schedule != "constant" and not settings.get("warmup_steps") and settings.get("warmup_ratio"):
         return "warmup_ratio is a share of the whole run, so that the warm-up changes; warmup_steps would not"
     return ""
