@@ -143,7 +143,7 @@ SHAPES: list[dict[str, Any]] = [
     {"per_device_train_batch_size": 12, "lora_rank": 4},
     {"neat_packing": True, "per_device_train_batch_size": 2},
     {"neat_packing": True, "cutoff_len": 1024, "per_device_train_batch_size": 1} | DENSE,
-    {"bf16": True, "use_cpu": True, "per_device_train_batch_size": 1, "lora_rank": 64} | DENSE,
+    {"bf16": True, "use_cpu": True} | DENSE,
     {"freeze_vision_tower": False} | DENSE,
     {"model": "wide"},  # more layers, heads and width
 ]
