@@ -88,7 +88,8 @@ def preflight(
     train = [sample.total for sample in samples[dataset]]
     epoch = lengths.epoch(train, settings, max(seen, 1))
     shape = {"batch": settings["per_device_train_batch_size"], "length": epoch["longest"]}
-    shape["patches"] = _patches(records[dataset], tokens, processor, settings) * shape["batch"]
+    images = [sum(tokens[image] for image in record["images"]) for record in records[dataset]]
+    shape["patches"] = _patches(images, train, processor, settings) * shape["batch"]
     memory = check_memory(model, settings, shape, gpu_memory_gib)
     tagged = {name: _by_tag(records[name], [sample.total for sample in samples[name]]) for name in names}
     for name, part in asked.items():
@@ -267,11 +268,11 @@ def smaller(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield change | {"quantization_bit": 4}
 
 
-def _patches(records: list[dict[str, Any]], tokens: dict[str, int], processor: Any, settings: dict[str, Any]) -> int:
-    """Patches of the images in the longest sequence, at most."""
-    most = max(sum(tokens[image] for image in record["images"]) for record in records)
+def _patches(images: list[int], train: list[int], processor: Any, settings: dict[str, Any]) -> int:
+    """Patches of the images in one sequence, at most; `images`: the tokens of each sample's images, `train`: of all."""
+    most = max(images)
     if lengths.packed(settings):
-        most = settings["cutoff_len"]
+        most = min(most * (lengths.room(settings) // min(train)), lengths.room(settings))
     return int(most * processor.image_processor.merge_size**2)
 
 
