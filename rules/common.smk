@@ -345,7 +345,7 @@ def preflight_aside(wildcards):
     """What the check says beside that: none of it is training's, which must not start again when it changes."""
     rates = flags({key: value for key, value in CONFIG["budget"].items() if value})
     splits = EXPERIMENTS[wildcards.experiment]["generation"]["splits"]
-    return f"{rates} --prompts {shlex.join(sharegpt_file(f'{split}.json')(wildcards) for split in splits)}"
+    return f"--prompts {shlex.join(sharegpt_file(f'{split}.json')(wildcards) for split in splits)} {rates}".strip()
 
 
 def predict_flags(wildcards):

@@ -71,11 +71,14 @@ def preflight(
     check_torch(torch.__version__)
     check_dtype(settings, seen > 0, seen > 0 and torch.cuda.is_bf16_supported(including_emulation=False))
     processor = AutoProcessor.from_pretrained(model)
-    check_template(settings["template"], AutoConfig.from_pretrained(model).model_type, processor)
+    config = AutoConfig.from_pretrained(model)
+    check_template(settings["template"], config.model_type, processor)
 
     info = files.read_json(dataset_dir / "dataset_info.json")
     names = [dataset, *([eval_dataset] if eval_dataset else [])]
     records = {name: files.read_json(dataset_dir / info[name]["file_name"]) for name in names}
+    if not records[dataset]:
+        raise files.UserError(f"{dataset_dir / info[dataset]['file_name']}: holds no samples to train on.")
     asked = {path.stem: files.read_json(path) for path in prompts or []}
     sizes = lengths.image_sizes((r for group in (records, asked) for part in group.values() for r in part), media_dir)
     tokens = image_tokens(sizes, processor, settings, prediction)
@@ -85,17 +88,15 @@ def preflight(
     train = [sample.total for sample in samples[dataset]]
     epoch = lengths.epoch(train, settings, max(seen, 1))
     shape = {"batch": settings["per_device_train_batch_size"], "length": epoch["longest"]}
-    shape["patches"] = _patches(records[dataset], tokens, processor, settings) * shape["batch"]
+    images = [sum(tokens[image] for image in record["images"]) for record in records[dataset]]
+    shape["patches"] = _patches(images, train, processor, settings) * shape["batch"]
     memory = check_memory(model, settings, shape, gpu_memory_gib)
-    tagged = {
-        **{name: _by_tag(records[name], [sample.total for sample in samples[name]]) for name in names},
-        **{
-            f"{name} (prompt)": _by_tag(part, [s.prompt for s in lengths.measure(part, processor, tokens, "")])
-            for name, part in asked.items()
-        },
-    }
+    tagged = {name: _by_tag(records[name], [sample.total for sample in samples[name]]) for name in names}
+    for name, part in asked.items():
+        prompted = lengths.measure(part, processor, tokens, settings["template"])
+        tagged[f"{name} (prompt)"] = _by_tag(part, [sample.prompt for sample in prompted])
     found = {
-        "model": {"architecture": type(processor).__name__.removesuffix("Processor"), "template": settings["template"]},
+        "model": {"architectures": config.architectures, "template": settings["template"]},
         "torch": torch.__version__,
         "tokens": {
             name: {tag: lengths.distribution(part) for tag, part in tags.items()} for name, tags in tagged.items()
@@ -267,16 +268,16 @@ def smaller(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield change | {"quantization_bit": 4}
 
 
-def _patches(records: list[dict[str, Any]], tokens: dict[str, int], processor: Any, settings: dict[str, Any]) -> int:
-    """Patches of the images in the longest sequence, at most."""
-    most = max(sum(tokens[image] for image in record["images"]) for record in records)
+def _patches(images: list[int], train: list[int], processor: Any, settings: dict[str, Any]) -> int:
+    """Patches of the images in one sequence, at most; `images`: the tokens of each sample's images, `train`: of all."""
+    most = max(images)
     if lengths.packed(settings):
-        most = settings["cutoff_len"]
+        most = min(most * (lengths.room(settings) // min(train)), lengths.room(settings))
     return int(most * processor.image_processor.merge_size**2)
 
 
 def _by_tag(records: list[dict[str, Any]], totals: list[int]) -> dict[str, list[int]]:
-    tags: dict[str, list[int]] = {"all": totals}
+    tags: dict[str, list[int]] = {"all": totals} if totals else {}
     for record, total in zip(records, totals, strict=True):
         tags.setdefault(record["tag"], []).append(total)
     return tags
