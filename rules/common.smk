@@ -391,6 +391,15 @@ def shards(wildcards):
     return list(listing()["shards"])
 
 
+def shard_files(wildcards):
+    """What becomes of every shard, up to the images that training reads."""
+    names = shards(wildcards)
+    return [
+        *collect("<results>/data/{kind}/{shard}.parquet", kind=["index", "scan"], shard=names),
+        *collect("<results>/images/{recipe}/{shard}", recipe=RECIPES, shard=names),
+    ]
+
+
 def shard_entry(key):
     return lambda wildcards: listing()["shards"][wildcards.shard][key]
 

@@ -1,8 +1,13 @@
-"""What each target name stands for; `snakemake -- NAME` stops there."""
+"""What each target name stands for; `snakemake -- NAME` stops there.
+
+Each asks for all that lies on its way: of a job that failed Snakemake has deleted the outputs, and would hold what was made
+from the ones before for finished.
+"""
 
 
 rule prepare:
     input:
+        shard_files,
         SHAREGPT,
         "<results>/data/checks.json",
 
@@ -14,24 +19,29 @@ rule preview:
 
 rule train:
     input:
+        rules.prepare.input,
         ADAPTERS,
 
 
 rule predict:
     input:
+        rules.train.input,
         collect("<results>/predict/{of}.jsonl", of=SCORED),
 
 
 rule evaluate:
     input:
+        rules.predict.input,
         collect("<results>/evaluate/{of}.json", of=SCORED),
 
 
 rule report:
     input:
+        rules.evaluate.input,
         "<results>/report/index.html",
 
 
 rule export:
     input:
+        rules.evaluate.input,
         collect("<results>/export/{experiment}/model", experiment=TRAINED),
