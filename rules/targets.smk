@@ -1,7 +1,7 @@
 """What each target name stands for; `snakemake -- NAME` stops there.
 
-Each asks for all that lies on its way: of a job that failed Snakemake has deleted the outputs, and would hold what was made
-from the ones before for finished.
+Each asks for all that lies on its way: Snakemake deletes the outputs of a job that failed, and would otherwise take what
+was made from its earlier ones for finished.
 """
 
 
