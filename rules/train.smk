@@ -1,7 +1,7 @@
 """A LoRA adapter per experiment, by LLaMA-Factory; checkpoints live beside the outputs and survive a crash.
 
 In: model, sharegpt/{dataset}/, images/{recipe}/. Out: train/{experiment}/ with preflight.json, adapter/, train.yaml, losses;
-of the target `export`, export/{experiment}/model/, for tools that load whole models.
+merged/, for programs that load whole models.
 """
 
 
@@ -57,23 +57,22 @@ rule train_adapter:
         " --model {input.model} --weights {output.adapter} > {log} 2>&1"
 
 
-rule export_model:
-    """Merge the adapter into its model, with tokenizer, processor and model card."""
+rule merge_adapter:
+    """Merge the adapter into its model, with tokenizer and processor."""
     input:
         model=model_folder,
         adapter=own_adapter,
-        card="<results>/export/{experiment}/README.md",
     output:
-        directory("<results>/export/{experiment}/model"),
+        directory("<results>/train/{experiment}/merged"),
     log:
-        "<logs>/export_model/{experiment}.log",
+        "<logs>/merge_adapter/{experiment}.log",
     benchmark:
-        "<benchmarks>/export_model/{experiment}.jsonl"
+        "<benchmarks>/merge_adapter/{experiment}.jsonl"
     resources:
         mem_mb=memory(1500, per_mb=2, of="model"),
     params:
-        code=digest("radtune.train.export"),
+        code=digest("radtune.train.merge"),
         template=lookup(dpath="{experiment}/training/template", within=EXPERIMENTS),
     shell:
-        "radtune export --model {input.model} --adapter {input.adapter} --card {input.card}"
+        "radtune merge --model {input.model} --adapter {input.adapter}"
         " --template {params.template} --out {output} > {log} 2>&1"

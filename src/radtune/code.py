@@ -15,11 +15,12 @@ import yaml
 from radtune.files import UserError
 
 _PACKAGE = Path(__file__).parent
-# rooms of the library, by the image that their stages run in; all of them, so that a new one cannot be forgotten
+# rooms of the library, or single modules, by the image that their stages run in; all rooms, so that none is forgotten
 _ROOMS = {
     "prepare": ("data", "images", "hubs"),
     "train": ("train", "predict"),
     "evaluate": ("evaluate", "report"),
+    "vllm": ("predict.vllm",),
 }
 # torch stands in two locks, one for the images and one for everywhere else; a stage does not know where it ran
 _LOCKS = {"train": ("train", "torch", "torch-cu118")}
@@ -69,7 +70,9 @@ def digest(module: str, without: str = "") -> str:
 
 def image(module: str) -> str:
     """The image that the stage `module` runs in; KeyError for a room that has none."""
-    return {room: name for name, rooms in _ROOMS.items() for room in rooms}[module.split(".")[1]]
+    found = {room: name for name, rooms in _ROOMS.items() for room in rooms}
+    stage = module.partition(".")[2]
+    return found.get(stage) or found[stage.split(".")[0]]
 
 
 @cache

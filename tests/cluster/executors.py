@@ -1,4 +1,4 @@
-"""What the tests of places share: environments with Snakemake and one executor each, and copies of the tree."""
+"""What the tests of places share: environments of one lock each, and copies of the tree."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ def environment(name: str) -> Path:
     if not done.is_file() or done.read_text() != digest:
         uv = str(Path(sys.executable).parent / "uv")
         subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder], check=True)
-        install = [uv, "pip", "install", "--quiet", "--python", folder, "--require-hashes", "-r", lock]
+        install = [uv, "pip", "install", "--quiet", "--python", folder, "--no-deps", "--require-hashes", "-r", lock]
         subprocess.run(install, check=True, env={**os.environ, "UV_HTTP_TIMEOUT": "180"})
         done.write_text(digest)
     return folder

@@ -29,6 +29,16 @@ def test_an_unreachable_hub_is_one_sentence_and_leaves_nothing(tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
+def test_vllm_where_it_is_not_names_its_image(tmp_path: Path) -> None:
+    needed = [f"--{name}={tmp_path / name}" for name in ("model", "sharegpt", "media-dir", "out")]
+    numbers = ("max-new-tokens", "batch-size", "image-max-pixels", "image-min-pixels")
+    done = radtune("predict-vllm", *needed, *(f"--{name}=9" for name in numbers))
+    assert done.returncode == 1
+    assert done.stderr.startswith("radtune: vLLM is not installed here; it runs in its own image: containers/build.sh ")
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_report_needs_no_training() -> None:
     files = (
         "config",

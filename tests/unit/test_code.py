@@ -11,7 +11,7 @@ from radtune import code
 from radtune.files import UserError
 
 PACKAGE = Path(code.__file__).parent
-IMAGES = ("prepare", "train", "evaluate")
+IMAGES = ("prepare", "train", "evaluate", "vllm")
 STAGES = ("data", "images", "train", "predict", "evaluate", "report")
 
 

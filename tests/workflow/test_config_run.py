@@ -1,5 +1,6 @@
 """A wrong config stops before anything runs; layered files and target names work."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,19 @@ def test_changed_enhancement_is_made_without_another_scan(run: Run, tmp_path: Pa
     assert "rule enhance_shard" in done.stdout
     assert "rule scan_shard" not in done.stdout
     assert "Nothing to be done" in run(*files, "mine.yaml", "--", "prepare").stdout
+
+
+def test_vllm_takes_the_whole_model_and_the_model_card_comes_with_it(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("generation: {backend: vllm}")
+    done = run("--configfile", "config/demo.yaml", "small.yaml", "mine.yaml", "--dry-run", "--", "export")
+    assert done.returncode == 0, done.stdout
+    for experiment, model in (("base", r"results/small/model/tiny-\w+"), ("lora", "results/small/train/lora/merged")):
+        output = f"results/small/predict/{experiment}/test.jsonl"
+        job = rf"rule predict_by_vllm:\n    input: {model}, .*\n    output: {output}\n"
+        assert re.search(job, done.stdout), experiment
+    assert "rule predict_split:" not in done.stdout
+    card = "results/small/train/lora/merged, results/small/export/lora/README.md"
+    assert f"rule export_model:\n    input: {card}\n    output: results/small/export/lora/model\n" in done.stdout
 
 
 def contents(results: Path) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from transformers import AutoProcessor
 
@@ -85,7 +86,12 @@ def encoded(data: Path, out: Path, **settings: Any) -> list[list[int]]:
     model_args, data_args, training_args, _, _ = get_train_args(arguments)
     loaded = load_tokenizer(model_args)
     template = get_template_and_fix_tokenizer(loaded["tokenizer"], data_args)
-    found = get_dataset(template, model_args, data_args, training_args, stage="sft", **loaded)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a forked worker would wait for ever for threads that earlier tests made in this process
+    try:
+        found = get_dataset(template, model_args, data_args, training_args, stage="sft", **loaded)
+    finally:
+        torch.set_num_threads(threads)
     return [list(ids) for ids in found["train_dataset"]["input_ids"]]
 
 

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 
 from radtune import files
 from radtune.predict import generate
-from radtune.train import export, launch, llamafactory, tiny
+from radtune.train import launch, llamafactory, merge, tiny
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -456,7 +456,7 @@ def test_the_longest_prompts_come_first_and_then_tag_by_tag(data: Path, random_m
     turns = [{"role": "user", "content": "<image>" + "spot " * 99}, {}]
     long = [record | {"messages": turns} for record in records[:2]]
     given = [*records[:5], *long, *records[5:]]
-    ordered = generate._by_length(AutoProcessor.from_pretrained(random_model), given, data, **LIMITS)
+    ordered = generate.by_length(AutoProcessor.from_pretrained(random_model), given, data, **LIMITS)
     assert sorted(map(str, ordered)) == sorted(map(str, given))
     assert all(record in long for record in ordered[:2])
     tags = [record["tag"] for record in ordered[2:]]
@@ -573,13 +573,11 @@ def test_a_batch_that_runs_out_of_memory_is_halved(data: Path, random_model: Pat
     assert [row["id"] for row in rows] == [record["id"] for record in records]
 
 
-def test_an_exported_model_answers_as_base_and_adapter_do(
+def test_a_merged_model_answers_as_base_and_adapter_do(
     data: Path, base: Path, resumed: tuple[Path, Any], tmp_path: Path
 ) -> None:
     adapter, model = resumed[0] / "weights", tmp_path / "model"
-    (tmp_path / "README.md").write_text("# a card\n")
-    export.export(base, adapter, tmp_path / "README.md", model, template=COMMON["template"])
-    assert (model / "README.md").read_text() == "# a card\n"
+    merge.merge(base, adapter, model, template=COMMON["template"])
     whole = without_seconds(predict(model, None, data, tmp_path / "whole.jsonl", 4))
     assert whole == without_seconds(predict(base, adapter, data, tmp_path / "tuned.jsonl", 4))
     assert whole != without_seconds(predict(base, None, data, tmp_path / "base.jsonl", 4))
@@ -592,7 +590,7 @@ def test_an_adapter_of_another_model_is_refused(
     from safetensors.torch import load_file, save_file
 
     adapter = Path(shutil.copytree(resumed[0] / "weights", tmp_path / "adapter"))
-    export.check_adapter(base, adapter)
+    merge.check_adapter(base, adapter)
     weights = load_file(adapter / "adapter_model.safetensors")
     name = min(weights)
     tensor = weights.pop(name)
@@ -600,4 +598,4 @@ def test_an_adapter_of_another_model_is_refused(
         weights | ({name: tensor[:1, :1].clone()} if spoil == "cut" else {}), adapter / "adapter_model.safetensors"
     )
     with pytest.raises(files.UserError, match=f"is no adapter of .*{words}"):
-        export.check_adapter(base, adapter)
+        merge.check_adapter(base, adapter)

@@ -9,31 +9,23 @@ from the finished samples, which wait in a hidden file beside `out`. Several GPU
 
 from __future__ import annotations
 
-import fcntl
 import gc
-import json
-import math
-import re
 import sys
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
-from tqdm import tqdm
+from radtune import gpu
+from radtune.predict.answers import IMAGE, Answer, Record, answer_all, end_tokens, fitted, prompt
 
-from radtune import files, gpu
-from radtune.digest import digest
-
-IMAGE = "<image>"  # LLaMA-Factory's placeholder
 NEAR = 64  # tokens; prompts whose lengths differ by less count as equally long
 FIRST = 8  # prompts of the first batch on a GPU, where batches then grow
 
 T = TypeVar("T")
-Record = dict[str, Any]  # a sample of a ShareGPT file
 
 
 def predict(
@@ -51,64 +43,32 @@ def predict(
     gpus: int = 1,
     gpu_memory_gib: float | None = None,
 ) -> None:
-    """Write one JSON line for each sample of the chunk, in the order of `sharegpt`.
-
-    A line holds id, tag, group, image, prompt, prediction, reference, seconds (its share of the batch's), tokens (new
-    ones, without the end token) and stopped (false where max_new_tokens cut the answer). fp32 on the CPU, bf16 on CUDA.
+    """Write the lines of answer_all(); fp32 on the CPU, bf16 on CUDA.
 
     `batch_size`: the most prompts a batch, see generate(). `gpus`: as many must be there, and no more; the first is
     used, its memory up to `gpu_memory_gib`. With that null, none has to be there.
     """
-    records = _chunk(files.read_json(sharegpt), chunk)
-    for (id, tag), count in Counter(map(_name, records)).items():
-        if count > 1:
-            raise files.UserError(f"{sharegpt}: sample {id} stands there {count} times under {tag}; keep one of them.")
-    images = sorted({image for record in records for image in record["images"]})
-    for image in images:
-        if not (media_dir / image).is_file():
-            raise files.UserError(f"{media_dir / image}: no such image, but {sharegpt} names it.")
     limits = {"image_max_pixels": image_max_pixels, "image_min_pixels": image_min_pixels}
-    inputs = [sharegpt, model, *([adapter] if adapter else []), *(media_dir / image for image in images)]
-    key = digest([limits, max_new_tokens], inputs)  # not of the batch size: it may be lowered to resume
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    with partial.open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # a job orphaned by a killed workflow may still be at it
-        done = _read_partial(file, key)
-        waiting = [record for record in records if _name(record) not in done]
-        if waiting:
-            device = gpu.claim(gpus, gpu_memory_gib)
-            with gpu.explained(gpu_memory_gib, lambda _: "the model's weights alone do not fit; take a smaller model"):
-                loaded, processor = load(model, adapter, device)
-            ordered = _by_length(processor, waiting, media_dir, **limits)
-            samples = _ahead(lambda one: (one, encode(processor, one, media_dir, **limits)), ordered, batch_size)
-            advice = f"lower image_max_pixels (now {image_max_pixels}) or max_new_tokens (now {max_new_tokens})"
-            with (
-                tqdm(total=len(records), initial=len(done), desc=out.stem, unit="sample", disable=None) as bar,
-                gpu.explained(gpu_memory_gib, lambda _: f"{advice}; finished samples are kept"),
-            ):
-                for batch in generate(loaded, processor, samples, max_new_tokens, batch_size, gpu_memory_gib):
-                    for record, answer in batch:
-                        done[_name(record)] = _row(record, answer)
-                        file.write(json.dumps(done[_name(record)], ensure_ascii=False).encode() + b"\n")
-                    file.flush()
-                    bar.update(len(batch))
-        files.write_jsonl(out, (done[_name(record)] for record in records))
-    partial.unlink(missing_ok=True)
+    def answers(waiting: list[Record]) -> Iterator[list[tuple[Record, Answer]]]:
+        device = gpu.claim(gpus, gpu_memory_gib)
+        with gpu.explained(gpu_memory_gib, lambda _: "the model's weights alone do not fit; take a smaller model"):
+            loaded, processor = load(model, adapter, device)
+        ordered = by_length(processor, waiting, media_dir, **limits)
+        samples = _ahead(lambda one: (one, encode(processor, one, media_dir, **limits)), ordered, batch_size)
+        advice = f"lower image_max_pixels (now {image_max_pixels}) or max_new_tokens (now {max_new_tokens})"
+        with gpu.explained(gpu_memory_gib, lambda _: f"{advice}; finished samples are kept"):
+            yield from generate(loaded, processor, samples, max_new_tokens, batch_size, gpu_memory_gib)
 
-
-def _name(record: Record) -> tuple[str, str]:
-    return record["id"], record["tag"]
-
-
-def _chunk(records: list[Record], chunk: str) -> list[Record]:
-    """The records of `chunk`, such as 2-of-4: the second quarter."""
-    found = re.fullmatch(r"(\d+)-of-(\d+)", chunk)
-    number, count = map(int, found.groups()) if found else (0, 0)
-    if not 1 <= number <= count:
-        raise files.UserError(f"chunk {chunk}: must be one of 1-of-N to N-of-N.")
-    return records[len(records) * (number - 1) // count : len(records) * number // count]
+    answer_all(
+        answers,
+        sharegpt,
+        media_dir,
+        out,
+        chunk=chunk,
+        settings=[limits, max_new_tokens],  # not the batch size: it may be lowered to resume
+        models=[model, *([adapter] if adapter else [])],
+    )
 
 
 def load(model: Path, adapter: Path | None, device: str) -> tuple[Any, Any]:
@@ -124,7 +84,7 @@ def load(model: Path, adapter: Path | None, device: str) -> tuple[Any, Any]:
         from peft import PeftModel
 
         loaded = PeftModel.from_pretrained(loaded, adapter).merge_and_unload()
-    ends = processor.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    ends = end_tokens(processor.tokenizer)
     # A fresh one: generate() fills what is unset from the model's, where the hub's says sample, top_p and top_k.
     loaded.generation_config = GenerationConfig(do_sample=False, eos_token_id=ends, pad_token_id=ends[1])
     return loaded.eval(), processor
@@ -137,7 +97,7 @@ def generate(
     max_new_tokens: int,
     batch_size: int,
     memory_gib: float | None,
-) -> Iterator[list[tuple[Record, dict[str, Any]]]]:
+) -> Iterator[list[tuple[Record, Answer]]]:
     """The answers to encoded samples in batches of at most `batch_size`, each sample with its own.
 
     On a GPU batches begin small and double as long as twice the memory that the last one took is there. One that runs
@@ -163,7 +123,7 @@ def generate(
             size = min(2 * size, batch_size)
 
 
-def _by_length(
+def by_length(
     processor: Any, records: list[Record], media_dir: Path, *, image_max_pixels: int, image_min_pixels: int
 ) -> list[Record]:
     """Longest first, so that too little memory shows at once; those about as long tag by tag, since a batch takes until
@@ -175,11 +135,11 @@ def _by_length(
     for name in {name for record in records for name in record["images"]}:
         with Image.open(media_dir / name) as image:
             tokens[name] = min(max(image.width * image.height, image_min_pixels), image_max_pixels) // 1024
-    prompts = [_prompt(record) for record in records]
+    prompts = [prompt(record) for record in records]
     lengths = [len(ids) for ids in processor.tokenizer(prompts, add_special_tokens=False)["input_ids"]]
     keys = [
-        ((length + sum(tokens[name] for name in record["images"])) // NEAR, record["tag"], prompt)
-        for length, prompt, record in zip(lengths, prompts, records, strict=True)
+        ((length + sum(tokens[name] for name in record["images"])) // NEAR, record["tag"], text)
+        for length, text, record in zip(lengths, prompts, records, strict=True)
     ]
     return [records[n] for n in sorted(range(len(records)), key=keys.__getitem__, reverse=True)]
 
@@ -208,10 +168,8 @@ def encode(
     """
     import torch
 
-    text = _prompt(record)
-    if text.count(IMAGE) != len(record["images"]):
-        raise files.UserError(f"sample {record['id']}: {IMAGE} must stand once in its prompt for each image.")
-    images = [_fit(media_dir / image, image_max_pixels, image_min_pixels) for image in record["images"]]
+    text = prompt(record)
+    images = [fitted(media_dir / image, image_max_pixels, image_min_pixels) for image in record["images"]]
     pixels = processor.image_processor(images=images, return_tensors="pt") if images else {}
     for grid in pixels.get("image_grid_thw", []):
         pads = processor.image_token * (int(grid.prod()) // processor.image_processor.merge_size**2)
@@ -236,27 +194,9 @@ def collate(samples: list[dict[str, Any]], pad: int) -> dict[str, Any]:
     return padded | {name: torch.cat([sample[name] for sample in samples if name in sample]) for name in names}
 
 
-def _prompt(record: Record) -> str:
-    """Every turn but the last, in template qwen3_vl_nothink, and the answer's beginning."""
-    turns = "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in record["messages"][:-1])
-    return f"{turns}<|im_start|>assistant\n"
-
-
-def _fit(path: Path, most: int, least: int) -> Any:
-    """An RGB image scaled into `least`..`most` px in all, as LLaMA-Factory does before the processor's own resize."""
-    from PIL import Image
-
-    image: Image.Image = Image.open(path)
-    for limit, outside in ((most, image.width * image.height > most), (least, image.width * image.height < least)):
-        if outside:
-            factor = math.sqrt(limit / (image.width * image.height))
-            image = image.resize((int(image.width * factor), int(image.height * factor)))
-    return image.convert("RGB")
-
-
 def _answer_if_it_fits(
     model: Any, processor: Any, samples: list[dict[str, Any]], max_new_tokens: int
-) -> list[dict[str, Any]] | None:
+) -> list[Answer] | None:
     """_answer(), or None where several samples were too many for the memory; for a single one the error is raised."""
     import torch
 
@@ -270,7 +210,7 @@ def _answer_if_it_fits(
     return None
 
 
-def _answer(model: Any, processor: Any, samples: list[dict[str, Any]], max_new_tokens: int) -> list[dict[str, Any]]:
+def _answer(model: Any, processor: Any, samples: list[dict[str, Any]], max_new_tokens: int) -> list[Answer]:
     import torch
 
     began = time.perf_counter()
@@ -286,37 +226,3 @@ def _answer(model: Any, processor: Any, samples: list[dict[str, Any]], max_new_t
         answers.append({"prediction": text, "tokens": len(kept), "stopped": len(kept) < len(new)})
     seconds = round((time.perf_counter() - began) / len(answers), 4)
     return [{**answer, "seconds": seconds} for answer in answers]
-
-
-def _row(record: Record, answer: dict[str, Any]) -> dict[str, Any]:
-    *_, question, reference = record["messages"]
-    return {
-        "id": record["id"],
-        "tag": record["tag"],
-        "group": record["group"],
-        "image": record["images"][0] if record["images"] else None,
-        "prompt": question["content"].replace(IMAGE, ""),
-        "prediction": answer["prediction"],
-        "reference": reference["content"],
-        "seconds": answer["seconds"],
-        "tokens": answer["tokens"],
-        "stopped": answer["stopped"],
-    }
-
-
-def _read_partial(file: IO[bytes], key: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """The finished rows by id and tag; leaves the file cut to its whole lines, or new where its inputs were others.
-
-    The first line holds the inputs' digest; a kill can tear the last one.
-    """
-    file.seek(0)
-    content = file.read()
-    content = content[: content.rfind(b"\n") + 1]
-    header, *lines = content.splitlines() or [b""]
-    if header != key.encode():
-        content, lines = key.encode() + b"\n", []
-        file.truncate(0)
-        file.write(content)
-        file.flush()
-    file.truncate(len(content))
-    return {_name(row): row for row in map(json.loads, lines)}

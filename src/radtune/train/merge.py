@@ -1,12 +1,11 @@
-"""An adapter merged into its model by LLaMA-Factory, for tools that load whole models, with its model card.
+"""An adapter merged into its model by LLaMA-Factory, for programs that load whole models.
 
-radtune export --model base/ --adapter train/lora/adapter --card README.md --template qwen3_vl_nothink --out model/
+radtune merge --model base/ --adapter train/lora/adapter --template qwen3_vl_nothink --out merged/
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from radtune.train.launch import OFFLINE
 SHARD_GB = 5
 
 
-def export(model: Path, adapter: Path, card: Path, out: Path, *, template: str) -> None:
-    """Write weights, in the model's own type, tokenizer, processor and README.md; runs on the CPU.
+def merge(model: Path, adapter: Path, out: Path, *, template: str) -> None:
+    """Write weights, in the model's own type, tokenizer and processor; runs on the CPU.
 
     `template` is LLaMA-Factory's, of the training. Where `adapter` holds a whole model (finetuning_type full), that is
     written. Raises UserError where the adapter is not one of this model.
@@ -35,7 +34,6 @@ def export(model: Path, adapter: Path, card: Path, out: Path, *, template: str) 
     with files.replacing(out) as folder:
         where = {"export_dir": str(folder), "export_size": SHARD_GB, "export_device": "cpu", "infer_dtype": dtype}
         export_model(settings | where | {"template": template, "trust_remote_code": False})
-        shutil.copyfile(card, folder / "README.md")
 
 
 def check_adapter(model: Path, adapter: Path) -> None:
