@@ -1,4 +1,4 @@
-# make demo | test | test-places | lint | bench: each sets up .venv by itself, once.
+# make demo | test | test-places | lint | bench | bench-gpu: each sets up .venv by itself, once.
 SHELL := /bin/bash
 PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -7,7 +7,7 @@ export UV_HTTP_TIMEOUT := 180
 unexport PYTHONDONTWRITEBYTECODE
 CORES ?= $(shell nproc)
 
-.PHONY: setup demo test test-places lint bench lock clean
+.PHONY: setup demo test test-places lint bench bench-gpu lock clean
 
 setup: .venv/.done
 
@@ -35,7 +35,10 @@ lint: setup
 	snakemake --lint --configfile config/demo.yaml
 
 bench: setup  ## each measurement is a command; see bench/README.md
-	@for b in $(filter-out bench/reference_recipe.py,$(wildcard bench/*.py)); do echo $$b; python $$b; done
+	@for b in $(filter-out bench/reference_recipe.py bench/gpu.py,$(wildcard bench/*.py)); do echo $$b; python $$b; done
+
+bench-gpu: setup  ## the 8B job's memory and speed on a GPU; without one, that the measurement works
+	python bench/gpu.py
 
 LOCK = uv pip compile --quiet --no-header --generate-hashes --no-emit-index-url --python-version 3.11
 OTHERS = $(LOCK) --constraint envs/dev.lock.txt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,8 @@ VLLM: dict[str, Any] = {"generation": {"backend": "vllm", "chunks": 2}}
 @pytest.fixture(scope="module")
 def predictions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder predict/ of a run in which base and lora are answered by transformers, and both again by vLLM."""
+    if not (ROOT / ".venv-vllm-cpu").exists() and shutil.disk_usage(ROOT).free < 20 * 2**30:
+        pytest.skip("vLLM's environment wants 20 GiB of free disk, half of it while it is made")
     folder = copy_tree(tmp_path_factory.mktemp("vllm"), {})
     experiments = {
         "lora": {},

@@ -6,16 +6,21 @@ import gc
 import random
 import shutil
 import string
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoProcessor
+from running import ROOT
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from radtune import files, gpu
 from radtune.train import budget, lengths, memory, tiny, trial
+
+sys.path.append(str(ROOT / "bench"))
+from gpu import TEXT, VISION, grown
 
 pytestmark = pytest.mark.slow
 LIMITS = {"image_max_pixels": 128 * 96, "image_min_pixels": 64 * 64}
@@ -186,14 +191,6 @@ def test_the_estimate_is_near_what_the_trainer_takes(data: Path, tmp_path: Path,
     assert expected == pytest.approx(watch.bytes, rel=budget.TOLERANCE)
 
 
-# config.json of Qwen3-VL-8B-Instruct, as far as it differs from transformers' defaults
-TEXT = {"hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36, "num_attention_heads": 32}
-TEXT |= {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "dtype": "bfloat16"}
-TEXT |= {"rope_scaling": {"mrope_interleaved": True, "mrope_section": [24, 20, 20], "rope_type": "default"}}
-VISION = {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "out_hidden_size": 4096, "num_heads": 16}
-VISION |= {"deepstack_visual_indexes": [8, 16, 24], "num_position_embeddings": 2304}
-
-
 def test_the_8b_job_on_a_24_gb_card(tmp_path: Path) -> None:
     from transformers import Qwen3VLConfig
 
@@ -209,6 +206,15 @@ def test_the_8b_job_on_a_24_gb_card(tmp_path: Path) -> None:
     logits = 2 * 2048 * 151936 / gpu.GIB  # in fp32 once for the loss, once for its gradient, once for accelerate
     assert gib["logits"] == pytest.approx(3 * 4 * logits, rel=0.01)
     assert 24 < gib["total"] < 27
+
+
+def test_the_measurement_on_a_gpu_builds_the_8b_architecture(data: Path, tmp_path: Path) -> None:
+    config = grown(files.read_json(data / "tiny" / "config.json"))
+    files.write_json(tmp_path / "config.json", config)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(tmp_path))
+    assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(8.767e9, rel=1e-4)
+    assert config["image_token_id"] == AutoProcessor.from_pretrained(data / "tiny").image_token_id
 
 
 def test_what_is_advised_fits_and_a_close_call_is_no_error(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
