@@ -354,9 +354,10 @@ def predict_flags(wildcards):
     """Generation settings, and the pixel limits of training, so that both see the same image tokens."""
     found = EXPERIMENTS[wildcards.experiment]
     training = found["training"] or CONFIG["training"]
-    adapter = [] if wildcards.experiment in BY_VLLM else own_adapter(wildcards)
+    by_vllm = wildcards.experiment in BY_VLLM
+    adapter = [] if by_vllm else own_adapter(wildcards)
     return flags(
-        {key: found["generation"][key] for key in ("max_new_tokens", "batch_size")}
+        {key: found["generation"][key] for key in ("max_new_tokens", "batch_size", *([] if by_vllm else ["cache"]))}
         | {key: training[key] for key in PIXELS}
         | {"media_dir": MEDIA}
         | ({"chunk": wildcards.chunk[1:]} if wildcards.chunk else {})

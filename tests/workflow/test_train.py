@@ -330,10 +330,10 @@ def test_an_unknown_argument_is_named(data: Path, random_model: Path) -> None:
 
 
 def predict(
-    base: Path, adapter: Path | None, data: Path, out: Path, batch_size: int, chunk: str = "1-of-1"
+    base: Path, adapter: Path | None, data: Path, out: Path, batch_size: int, **more: str
 ) -> list[dict[str, Any]]:
     places: dict[str, Any] = {"sharegpt": data / "val.json", "media_dir": data, "out": out, "adapter": adapter}
-    generate.predict(base, **places, max_new_tokens=12, batch_size=batch_size, chunk=chunk, **LIMITS)
+    generate.predict(base, **places, max_new_tokens=12, batch_size=batch_size, **more, **LIMITS)
     return files.read_jsonl(out)
 
 
@@ -341,12 +341,14 @@ def without_seconds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
-def test_batch_size_does_not_change_an_answer(
+def test_neither_batch_size_nor_cache_changes_an_answer(
     data: Path, base: Path, resumed: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
     adapter = resumed[0] / "weights"
     rows = [predict(base, adapter, data, tmp_path / f"{size}.jsonl", size) for size in (1, 4)]
     assert without_seconds(rows[0]) == without_seconds(rows[1])
+    static = predict(base, adapter, data, tmp_path / "static.jsonl", 4, cache="static")
+    assert without_seconds(rows[0]) == without_seconds(static)
     assert [row["id"] for row in rows[0]] == [record["id"] for record in files.read_json(data / "val.json")]
     assert list(rows[0][0]) == [
         "id", "tag", "group", "image", "prompt", "prediction", "reference", "seconds", "tokens", "stopped",
@@ -360,11 +362,13 @@ def test_chunks_one_after_another_are_the_whole(data: Path, base: Path, tmp_path
     whole = predict(base, None, data, tmp_path / "whole.jsonl", 4)
     for count in (3, 12):  # 10 samples
         chunks = [f"{n + 1}-of-{count}" for n in range(count)]
-        rows = [row for chunk in chunks for row in predict(base, None, data, tmp_path / f"{chunk}.jsonl", 4, chunk)]
+        rows = [
+            row for chunk in chunks for row in predict(base, None, data, tmp_path / f"{chunk}.jsonl", 4, chunk=chunk)
+        ]
         assert without_seconds(rows) == without_seconds(whole)
     for chunk in ("0-of-3", "4-of-3", "half"):
         with pytest.raises(files.UserError, match=f"chunk {chunk}: must be one of 1-of-N to N-of-N"):
-            predict(base, None, data, tmp_path / "wrong.jsonl", 4, chunk)
+            predict(base, None, data, tmp_path / "wrong.jsonl", 4, chunk=chunk)
 
 
 def test_two_samples_of_one_name_are_refused(data: Path, base: Path, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def predict(
     chunk: str = "1-of-1",
     max_new_tokens: int,
     batch_size: int,
+    cache: str = "dynamic",
     image_max_pixels: int,
     image_min_pixels: int,
     gpus: int = 1,
@@ -45,15 +46,16 @@ def predict(
 ) -> None:
     """Write the lines of answer_all(); fp32 on the CPU, bf16 on CUDA.
 
-    `batch_size`: the most prompts a batch, see generate(). `gpus`: as many must be there, and no more; the first is
-    used, its memory up to `gpu_memory_gib`. With that null, none has to be there.
+    `batch_size`: the most prompts a batch, see generate(). `cache`: one of transformers' implementations; static takes
+    all its memory at once, and on a GPU its steps are compiled for each new shape of a batch. `gpus`: as many must be
+    there, and no more; the first is used, its memory up to `gpu_memory_gib`. With that null, none has to be there.
     """
     limits = {"image_max_pixels": image_max_pixels, "image_min_pixels": image_min_pixels}
 
     def answers(waiting: list[Record]) -> Iterator[list[tuple[Record, Answer]]]:
         device = gpu.claim(gpus, gpu_memory_gib)
         with gpu.explained(gpu_memory_gib, lambda _: "the model's weights alone do not fit; take a smaller model"):
-            loaded, processor = load(model, adapter, device)
+            loaded, processor = load(model, adapter, device, cache)
         ordered = by_length(processor, waiting, media_dir, **limits)
         samples = _ahead(lambda one: (one, encode(processor, one, media_dir, **limits)), ordered, batch_size)
         advice = f"lower image_max_pixels (now {image_max_pixels}) or max_new_tokens (now {max_new_tokens})"
@@ -71,7 +73,7 @@ def predict(
     )
 
 
-def load(model: Path, adapter: Path | None, device: str) -> tuple[Any, Any]:
+def load(model: Path, adapter: Path | None, device: str, cache: str) -> tuple[Any, Any]:
     """The model, adapter merged in memory, and its processor; greedy whatever its own settings."""
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
@@ -86,7 +88,9 @@ def load(model: Path, adapter: Path | None, device: str) -> tuple[Any, Any]:
         loaded = PeftModel.from_pretrained(loaded, adapter).merge_and_unload()
     ends = end_tokens(processor.tokenizer)
     # A fresh one: generate() fills what is unset from the model's, where the hub's says sample, top_p and top_k.
-    loaded.generation_config = GenerationConfig(do_sample=False, eos_token_id=ends, pad_token_id=ends[1])
+    kind = None if cache == "dynamic" else cache  # the default, which for most models means the same
+    ends_at = {"eos_token_id": ends, "pad_token_id": ends[1]}
+    loaded.generation_config = GenerationConfig(do_sample=False, cache_implementation=kind, **ends_at)
     return loaded.eval(), processor
 
 
