@@ -59,7 +59,7 @@ def copy_tree(folder: Path) -> None:
         else:
             shutil.copy(ROOT / name, folder / name)
     (folder / "containers" / "build").mkdir()
-    images = {name: f"containers/build/{name}-000000000000.sif" for name in ("prepare", "train", "evaluate")}
+    images = {name: f"containers/build/{name}-000000000000.sif" for name in ("prepare", "train", "evaluate", "vllm")}
     for image in images.values():
         (folder / image).touch()
     (folder / "containers" / "build" / "images.yaml").write_text(yaml.safe_dump(images))
@@ -247,8 +247,8 @@ def test_the_software_is_that_of_the_rule_s_own_container(finished: Path) -> Non
     done = snakemake(finished, *FILES, "--snakefile", "Every", "--list-rules", source=finished / "src")
     rows = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("rule ")]
     without = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("without ")}
-    # the config is its result; the shell alone links local shards and puts chunks together
-    assert without == {"write_config", "fetch_shard", "join_chunks"}
+    # the config is its result; the shell alone links local shards and models and puts chunks together
+    assert without == {"write_config", "fetch_shard", "join_chunks", "export_model"}
     assert len(rows) >= 20
     assert [row for row in rows if row[2] != f"containers/build/{row[1]}-000000000000.sif"] == []
 
