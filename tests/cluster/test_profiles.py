@@ -116,6 +116,13 @@ def test_a_profile_runs_the_same_jobs_and_adds_what_its_place_needs(profile: str
         )  # disk_mb: Snakemake's own guess, of use to pods alone
 
 
+def test_every_gpu_rule_goes_to_slurms_gpu_partition() -> None:
+    rules = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    named = re.findall(r"^rule (\w+):\n(?:(?!rule ).*\n)*?        \*\*gpu_job", rules, re.MULTILINE)
+    chosen = yaml.safe_load((PROFILES / "slurm" / "config.yaml").read_text())["set-resources"]
+    assert set(named) == {rule for rule, asked in chosen.items() if asked["slurm_partition"] == "gpu"} > GPU_RULES
+
+
 @pytest.mark.parametrize("profile", sorted(path.name for path in PROFILES.iterdir()))
 def test_a_profile_repeats_what_the_default_one_says(profile: str) -> None:
     """The default profile does not load beside another one."""
