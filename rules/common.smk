@@ -38,7 +38,9 @@ CONTAINED = DeploymentMethod.APPTAINER in workflow.deployment_settings.deploymen
 def images():
     """The image of each group of rules: published, or, which goes first, built on this machine."""
     paths = [Path("containers/images.yaml"), Path("containers/build/images.yaml")]
-    found = {name: image for path in paths if path.exists() for name, image in yaml.safe_load(path.read_text()).items()}
+    found = dict.fromkeys(("prepare", "train", "evaluate", "vllm"))
+    for path in paths:
+        found |= yaml.safe_load(path.read_text()) if path.exists() else {}
     return {name: image or f"containers/build/{name}.sif" for name, image in found.items()}
 
 
