@@ -79,8 +79,9 @@ def dry_run(profile: str, config: str, folder: Path) -> tuple[str, Counter[str],
     for rule, block in re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):\n((?:    .*\n)+)", run.stdout, re.MULTILINE):
         line = re.search(r"^    resources: (.*)", block, re.MULTILINE)
         asked = dict(entry.split("=", 1) for entry in line[1].split(", ")) if line else {}
-        derived = {"tmpdir", "mem", "mem_mib", "disk", "disk_mib"}  # the same in other units
-        resources[rule] = {key: value for key, value in asked.items() if key not in derived}
+        # the same in other units; and which data a job is about, as a rule's jobs come in any order
+        left_out = {"tmpdir", "mem", "mem_mib", "disk", "disk_mib", "aside"}
+        resources[rule] = {key: value for key, value in asked.items() if key not in left_out}
     return run.stdout, counts, resources
 
 
