@@ -5,7 +5,7 @@
 # over what an image is made from (Dockerfile, locks, base, arguments): the same image keeps its name and is not built
 # again; another one makes stale what ran in the old. Needs buildah and Apptainer (containers/install_apptainer.sh).
 #
-# From the environment: BASE_IMAGE, PYTHON, TORCH, VLLM as in the Dockerfiles; FORMAT=folder leaves the packing out, which takes
+# From the environment: BASE_IMAGE, PYTHON, TORCH as in the Dockerfiles; FORMAT=folder leaves the packing out, which takes
 # minutes for train; BUILDAH (with its options) and BUDFLAGS (those of `buildah bud`), where the ordinary ones won't do.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,10 +17,10 @@ if [ $# = 0 ]; then set -- prepare train evaluate; fi
 for name in "$@"; do
     file=containers/$name/Dockerfile
     arguments=()
-    for key in BASE_IMAGE PYTHON TORCH VLLM; do
+    for key in BASE_IMAGE PYTHON TORCH; do
         if [ -n "${!key:-}" ]; then arguments+=("--build-arg=$key=${!key}"); fi
     done
-    parts=$(sed -nE "s/^COPY ([^ ]+) .*/\1/p" "$file" | TORCH=${TORCH:-torch-cu118} VLLM=${VLLM:-vllm} envsubst)
+    parts=$(sed -nE "s/^COPY ([^ ]+) .*/\1/p" "$file" | TORCH=${TORCH:-torch-cu118} envsubst)
     base=$("${buildah[@]}" images --quiet --no-trunc "${BASE_IMAGE:-none}" 2>/dev/null || true)
     # shellcheck disable=SC2086
     digest=$(cat "$file" $parts <(echo "${arguments[@]}" "$base") | sha256sum | cut -c1-12)

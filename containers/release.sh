@@ -2,7 +2,7 @@
 # Build, push and enter the images: containers/release.sh REGISTRY/NAMESPACE [NAME ...]
 #
 # Out: the images in the registry, tagged with this commit, and their references by digest in containers/images.yaml, to be
-# committed. Needs buildah, logged in there; BASE_IMAGE, PYTHON, TORCH, VLLM, BUILDAH, BUDFLAGS as in containers/build.sh, and
+# committed. Needs buildah, logged in there; BASE_IMAGE, PYTHON, TORCH, BUILDAH, BUDFLAGS as in containers/build.sh, and
 # PUSHFLAGS for `buildah push`. The first time it enters torchaudio's hash, which PyTorch's index states, into the lock.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -27,7 +27,7 @@ if [ -n "$wheel" ] && [[ " $* " == *" train "* ]] && [ "${TORCH:-torch-cu118}" =
 fi
 revision=$(git rev-parse --short=12 HEAD)
 arguments=(--build-arg "REVISION=$revision")
-for key in BASE_IMAGE PYTHON TORCH VLLM; do
+for key in BASE_IMAGE PYTHON TORCH; do
     if [ -n "${!key:-}" ]; then arguments+=(--build-arg "$key=${!key}"); fi
 done
 digestfile=$(mktemp)
