@@ -18,7 +18,7 @@ import yaml
 from PIL import Image, ImageDraw
 
 from radtune import files
-from radtune.predict import generate
+from radtune.predict import answers, generate
 from radtune.train import launch, llamafactory, merge, tiny
 
 ROOT = Path(__file__).parents[2]
@@ -429,6 +429,21 @@ def test_an_interrupted_prediction_repeats_nothing(
     sizes.clear()
     assert without_seconds(predict(base, None, data, out, 3)) == without_seconds(rows)
     assert sum(sizes) == 10
+
+
+@pytest.mark.parametrize("size", [(20, 90), (6000, 28), (10, 4000), (256, 192), (64, 64), (3, 3)])
+def test_pictures_are_resized_as_in_training(tmp_path: Path, size: tuple[int, int]) -> None:
+    """The narrow ones too, which no recipe of the workflow makes."""
+    from llamafactory.data.template import TEMPLATES
+
+    noise = random.Random(0).randbytes(size[0] * size[1] * 3)
+    Image.frombytes("RGB", size, noise).save(tmp_path / "image.png")
+    limits = (LIMITS["image_max_pixels"], LIMITS["image_min_pixels"])
+    plugin = TEMPLATES["qwen3_vl_nothink"].mm_plugin
+    with Image.open(tmp_path / "image.png") as image:
+        theirs = plugin._preprocess_image(image, **LIMITS)
+        ours = answers.fitted(tmp_path / "image.png", *limits)
+        assert (ours.size, ours.tobytes()) == (theirs.size, theirs.tobytes())
 
 
 def test_prompts_are_encoded_as_in_training(data: Path, base: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,8 +17,7 @@ from tqdm import tqdm
 
 from radtune import files
 from radtune.digest import digest
-
-IMAGE = "<image>"  # LLaMA-Factory's placeholder
+from radtune.resize import IMAGE, resizes
 
 Record = dict[str, Any]  # a sample of a ShareGPT file
 Answer = dict[str, Any]  # prediction, tokens, stopped, seconds
@@ -87,14 +85,12 @@ def prompt(record: Record) -> str:
 
 
 def fitted(path: Path, most: int, least: int) -> Any:
-    """An RGB image scaled into `least`..`most` px in all, as LLaMA-Factory does before the processor's own resize."""
+    """An RGB image, resized as in training before the processor's own resize."""
     from PIL import Image
 
     image: Image.Image = Image.open(path)
-    for limit, outside in ((most, image.width * image.height > most), (least, image.width * image.height < least)):
-        if outside:
-            factor = math.sqrt(limit / (image.width * image.height))
-            image = image.resize((int(image.width * factor), int(image.height * factor)))
+    for size in resizes(*image.size, most, least):
+        image = image.resize(size)
     return image.convert("RGB")
 
 

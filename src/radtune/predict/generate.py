@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from radtune import gpu
-from radtune.predict.answers import IMAGE, Answer, Record, answer_all, end_tokens, fitted, prompt
+from radtune.predict.answers import Answer, Record, answer_all, end_tokens, fitted, prompt
+from radtune.resize import IMAGE
 
 NEAR = 64  # tokens; prompts whose lengths differ by less count as equally long
 FIRST = 8  # prompts of the first batch on a GPU, where batches then grow

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from radtune import files, gpu
-from radtune.predict.answers import IMAGE, Answer, Record, answer_all, end_tokens, fitted, prompt
+from radtune.predict.answers import Answer, Record, answer_all, end_tokens, fitted, prompt
+from radtune.resize import IMAGE
 
 # In one process, so that none is left when it is killed; asks no hub, reports to nobody
 ENVIRONMENT = {

@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 from PIL import Image, UnidentifiedImageError
 
 from radtune import files
+from radtune.resize import IMAGE, resizes
 
-IMAGE = "<image>"  # LLaMA-Factory's placeholder
 THOUGHT = "<think>\n\n</think>\n\n"  # what its template qwen3_vl puts before an answer without a thought
 CHUNK = 4096  # texts a call of the tokenizer
 MULTIPLE = 8  # its collator pads a batch to a multiple of so many tokens
-SHORTEST, LONGEST_RATIO, CUT_RATIO = 28, 200, 180  # its image plugin's: shortest side in pixels, longest side over it
 
 
 class Sample(NamedTuple):
@@ -48,21 +47,9 @@ def image_sizes(records: Iterable[dict[str, Any]], media_dir: Path) -> dict[str,
 
 def image_tokens(size: tuple[int, int], processor: Any, *, image_max_pixels: int, image_min_pixels: int) -> int:
     """Tokens of an image of (width, height) pixels: LLaMA-Factory's resize, then the processor's own."""
-    width, height = size
-    if width * height > image_max_pixels:
-        width, height = _scaled(width, height, image_max_pixels)
-    if width * height < image_min_pixels:
-        width, height = _scaled(width, height, image_min_pixels)
-    width, height = max(width, SHORTEST), max(height, SHORTEST)
-    width = height * CUT_RATIO if width > height * LONGEST_RATIO else width
-    height = width * CUT_RATIO if height > width * LONGEST_RATIO else height
+    *_, (width, height) = [size, *resizes(*size, image_max_pixels, image_min_pixels)]
     patches: int = processor.image_processor.get_number_of_image_patches(height, width, {})
     return patches // int(processor.image_processor.merge_size) ** 2
-
-
-def _scaled(width: int, height: int, pixels: int) -> tuple[int, int]:
-    factor = math.sqrt(pixels / (width * height))
-    return int(width * factor), int(height * factor)
 
 
 def measure(records: list[dict[str, Any]], processor: Any, images: dict[str, int], template: str) -> list[Sample]:
