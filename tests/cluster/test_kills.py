@@ -52,6 +52,8 @@ def names(results: Path) -> set[str]:
     files = {str(path.relative_to(results)) for path in results.rglob("*") if path.is_file()}
     # a scan that ran again makes pictures ahead that no job takes, as what it says has not changed
     files = {name for name in files if not name.startswith("images/.ahead/")}
+    # its mark in a folder goes where a job whose workflow was killed puts the same folder there once more
+    files = {name for name in files if not name.endswith("/.snakemake_timestamp")}
     return {name for name in files if name.split("/")[0] not in ("logs", "benchmarks")}
 
 
