@@ -9,8 +9,8 @@ because samples of one group are no independent evidence.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radtune.evaluate import baselines, boxes, slots, text
+from radtune.evaluate import baselines, boxes, clinical, records, slots, text
 from radtune.files import UserError, replacing, write_json
 
 SEED = 0
 RESAMPLES = 2000
+PARTS = (slots, clinical, records, boxes)  # what a text says, each with its SIGNATURES and scores()
 _REQUIRED = ("id", "tag", "group", "prediction", "reference")
 
 Floats = NDArray[np.float64]
-# metric -> a value a sample; under "bleu" a row of ten counts a sample, as text.bleu_counts gives. NaN: does not apply.
+# metric -> a value a sample or, of those in TOTALS, a row of counts. NaN: does not apply.
 Columns = dict[str, Floats]
+# metrics of all samples together, from rows of their counts' sums
+TOTALS: dict[str, Callable[[Floats], Floats]] = {
+    "bleu": text.corpus_bleu,
+    **{f"bleu_{n}": partial(text.corpus_bleu, order=n) for n in (1, 2, 3)},
+    "finding_f1": clinical.f1,
+    "finding_precision": clinical.precision,
+    "finding_recall": clinical.recall,
+    "anatomy_f1": clinical.f1,
+}
 
 
 def evaluate(predictions: Path, out: Path, samples: Path) -> None:
@@ -59,9 +69,9 @@ def evaluate(predictions: Path, out: Path, samples: Path) -> None:
             "tags": {str(tag): part(tags == tag) for tag in np.unique(tags)},
             "signatures": {
                 "bleu": f"sacreBLEU corpus BLEU, {text.bleu_signature(chinese)}",
+                **{f"bleu_{n}": f"the same up to {n}-grams" for n in (1, 2, 3)},
                 **text.signatures(chinese),
-                **slots.SIGNATURES,
-                **boxes.SIGNATURES,
+                **{key: value for part in PARTS for key, value in part.SIGNATURES.items()},
                 "floor": f"{baselines.SHUFFLED}, seed {SEED}",
                 "interval": f"95 %, percentile bootstrap over groups, {RESAMPLES} resamples, numpy {version('numpy')}, "
                 f"seed {SEED}; none below two groups",
@@ -81,11 +91,11 @@ def block(groups: NDArray[np.str_], model: Columns, floor: Columns) -> dict[str,
     metrics = {}
     for name, ours in model.items():
         theirs = floor[name]
-        value, n, n_groups, interval = _summary(groups, ours)
+        value, n, n_groups, interval = _summary(name, groups, ours)
         if value is None:
             continue
-        floor_value, floor_n, _, floor_interval = _summary(groups, theirs)
-        lift, _, _, lift_interval = _summary(groups, ours, theirs)
+        floor_value, floor_n, _, floor_interval = _summary(name, groups, theirs)
+        lift, _, _, lift_interval = _summary(name, groups, ours, theirs)
         metrics[name] = {
             "value": value,
             "n": n,
@@ -101,7 +111,7 @@ def block(groups: NDArray[np.str_], model: Columns, floor: Columns) -> dict[str,
 
 
 def _summary(
-    groups: NDArray[np.str_], values: Floats, minus: Floats | None = None
+    name: str, groups: NDArray[np.str_], values: Floats, minus: Floats | None = None
 ) -> tuple[float | None, int, int, list[float] | None]:
     """Score of the samples that have one, their number, that of their groups, and a 95 % interval over groups.
 
@@ -111,26 +121,27 @@ def _summary(
     there = ~np.any([np.isnan(v).reshape(len(v), -1).any(axis=1) for v in both], axis=0)
     if not there.any():
         return None, 0, 0, None
-    both = [v[there] for v in both]
+    both = [v[there].reshape(there.sum(), -1) for v in both]
     names, index = np.unique(groups[there], return_inverse=True)
-    difference = float(np.subtract.reduce([_score(v) for v in both]))
+    everyone = np.zeros(len(index), np.intp)
+    difference = float(np.subtract.reduce([_scores(name, *_sums(v, everyone)) for v in both])[0])
     if len(names) < 2:
-        return difference, int(there.sum()), len(names), None
-    resampled = np.subtract.reduce([_resampled(v, index) for v in both])
+        return difference, len(index), len(names), None
+    draws = _draws(len(names))
+    resampled = np.subtract.reduce([_scores(name, *(draws @ sums for sums in _sums(v, index))) for v in both])
     interval = [float(v) for v in np.percentile(resampled, [2.5, 97.5])]
-    return difference, int(there.sum()), len(names), interval
+    return difference, len(index), len(names), interval
 
 
-def _score(values: Floats) -> float:
-    return float(np.mean(values)) if values.ndim == 1 else text.corpus_bleu(values.sum(axis=0))
+def _sums(values: Floats, index: NDArray[np.intp]) -> tuple[Floats, Floats]:
+    """Of each group, 0 to index.max(): the sums of its samples' values (n, k), and how many they are (n, 1)."""
+    sums = np.stack([np.bincount(index, column) for column in values.T], axis=1)
+    return sums.astype(np.float64), np.bincount(index)[:, None].astype(np.float64)
 
 
-def _resampled(values: Floats, index: NDArray[np.intp]) -> Floats:
-    """The score in each of RESAMPLES draws of whole groups; `index` is the group of each sample, 0..n-1."""
-    counts = np.stack([values, np.ones(len(values))], axis=1) if values.ndim == 1 else values
-    sums = np.stack([np.bincount(index, column) for column in counts.T], axis=1)
-    totals = _draws(len(sums)) @ sums
-    return totals[:, 0] / totals[:, 1] if values.ndim == 1 else np.array([text.corpus_bleu(row) for row in totals])
+def _scores(name: str, sums: Floats, counts: Floats) -> Floats:
+    """The metric of each row, of whose samples these are the sums and the number."""
+    return TOTALS[name](sums) if name in TOTALS else (sums / counts)[:, 0]
 
 
 @lru_cache(maxsize=4)
@@ -160,16 +171,21 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 def _columns(rows: Sequence[Mapping[str, str]], answers: Sequence[str | None], chinese: bool) -> Columns:
     scored: list[dict[str, float]] = []
-    bleu = np.full((len(rows), 10), np.nan)
+    bleu, finding, anatomy = (np.full((len(rows), width), np.nan) for width in (10, 3, 3))
     for i, (row, answer) in enumerate(zip(rows, answers, strict=True)):
         if answer is None:
             scored.append({})
             continue
         pair = answer, row["reference"]
-        scored.append(text.scores(*pair) | slots.scores(*pair) | boxes.scores(*pair))
+        scored.append(text.scores(*pair) | {key: value for part in PARTS for key, value in part.scores(*pair).items()})
         bleu[i] = text.bleu_counts(*pair, chinese)
-    names = [*text.signatures(chinese), *slots.SIGNATURES, *boxes.SIGNATURES]
-    return {"bleu": bleu} | {name: np.array([s.get(name, np.nan) for s in scored], np.float64) for name in names}
+        counts = clinical.counts(*pair)
+        finding[i], anatomy[i] = counts.get("finding", np.nan), counts.get("anatomy", np.nan)
+    names = [*text.signatures(chinese), *(name for part in PARTS for name in part.SIGNATURES)]
+    counted = {"bleu": bleu, "finding": finding, "anatomy": anatomy}
+    return {name: counted[name.split("_")[0]] for name in TOTALS} | {
+        name: np.array([s.get(name, np.nan) for s in scored], np.float64) for name in names if name not in TOTALS
+    }
 
 
 def _write_samples(path: Path, rows: Sequence[Mapping[str, str]], model: Columns, floor: Columns) -> None:
@@ -179,7 +195,7 @@ def _write_samples(path: Path, rows: Sequence[Mapping[str, str]], model: Columns
 
     columns: dict[str, Any] = {key: pa.array([row[key] for row in rows], pa.string()) for key in ("id", "tag", "group")}
     for prefix, scores in (("", model), ("floor_", floor)):
-        columns |= {prefix + name: pa.array(v, from_pandas=True) for name, v in scores.items() if name != "bleu"}
+        columns |= {prefix + name: pa.array(v, from_pandas=True) for name, v in scores.items() if name not in TOTALS}
     truths = [boxes.parse(row["reference"]) for row in rows]
     answers = [boxes.parse(row["prediction"]) if truth else None for row, truth in zip(rows, truths, strict=True)]
     columns["box_reference"] = pa.array(truths, pa.list_(pa.float64()))

@@ -15,6 +15,9 @@ from functools import cache, lru_cache
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 _CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f"
 _TOKEN = re.compile(f"[a-z0-9]+|[{_CJK}]")
 _CJK_CHARACTER = re.compile(f"[{_CJK}]")
@@ -43,6 +46,7 @@ def signatures(chinese: bool) -> dict[str, str]:
         "rouge_1": rouge,
         "rouge_2": rouge,
         "rouge_l": rouge,
+        "chrf": f"sacreBLEU {version('sacrebleu')} chrF2 of a sample (6 characters, no words), mean over samples",
         "exact_match": "prediction equals reference after runs of white space become one space; share in percent",
         "llamafactory_bleu_4": "LLaMA-Factory BLEU-4 (character level): nltk sentence_bleu on characters, smoothing "
         "method3, x 100, rounded to 4 digits a sample, mean over samples; near 40 for mismatched English captions",
@@ -57,6 +61,18 @@ def _sacrebleu(chinese: bool) -> Any:
     from sacrebleu.metrics.bleu import BLEU
 
     return BLEU(tokenize="zh" if chinese else "13a")
+
+
+@cache
+def _chrf() -> Any:
+    from sacrebleu.metrics.chrf import CHRF
+
+    return CHRF()
+
+
+@lru_cache(maxsize=2**16)
+def chrf(prediction: str, reference: str) -> float:
+    return float(_chrf().sentence_score(prediction, [reference]).score)
 
 
 def bleu_signature(chinese: bool) -> str:
@@ -76,10 +92,16 @@ def bleu_counts(prediction: str, reference: str, chinese: bool) -> list[int]:
     return [ours[0].total(), theirs[0].total(), *matched, *(counts.total() for counts in ours)]
 
 
-def corpus_bleu(counts: Sequence[int]) -> float:
-    """sacreBLEU's corpus BLEU from sums of `bleu_counts`."""
-    ours, theirs, *grams = (int(c) for c in counts)
-    return float(_sacrebleu(False).compute_bleu(grams[:4], grams[4:], ours, theirs, smooth_method="exp").score)
+def corpus_bleu(totals: NDArray[np.float64], order: int = 4) -> NDArray[np.float64]:
+    """sacreBLEU's corpus BLEU, up to n-grams of `order`, from rows of sums of `bleu_counts`."""
+    compute = _sacrebleu(False).compute_bleu
+    rows = ([int(count) for count in row] for row in totals)
+    return np.array(
+        [
+            compute(grams[:order], grams[4 : 4 + order], ours, theirs, smooth_method="exp", max_ngram_order=order).score
+            for ours, theirs, *grams in rows
+        ]
+    )
 
 
 @lru_cache(maxsize=_KEPT)
@@ -98,7 +120,7 @@ def scores(prediction: str, reference: str) -> dict[str, float]:
     """Every per-sample text metric of one pair, keyed as in `signatures`."""
     return (
         rouge(prediction, reference)
-        | {"exact_match": exact_match(prediction, reference)}
+        | {"chrf": chrf(prediction, reference), "exact_match": exact_match(prediction, reference)}
         | llamafactory(prediction, reference)
     )
 
