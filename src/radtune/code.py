@@ -34,7 +34,7 @@ def _file(module: str) -> Path | None:
 @cache
 def _read(module: str) -> tuple[frozenset[str], bytes]:
     """The radtune modules that `module` imports, at its head or inside a function; and what can change a result: its
-    syntax tree without comments, layout and docstrings, and the templates beside it.
+    syntax tree without comments, layout and docstrings, and the templates and word lists beside it.
     """
     file = _file(module)
     assert file is not None, module
@@ -48,8 +48,8 @@ def _read(module: str) -> tuple[frozenset[str], bytes]:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
     names = frozenset(name for name in found if name.split(".")[0] == "radtune" and name != "radtune" and _file(name))
-    templates = b"".join(path.read_bytes() for path in sorted((file.parent / "templates").glob("*")))
-    return names, ast.dump(tree).encode() + templates
+    beside = sorted([*(file.parent / "templates").glob("*"), *file.parent.glob("*.yaml")])
+    return names, ast.dump(tree).encode() + b"".join(path.read_bytes() for path in beside)
 
 
 def closure(module: str, without: str = "") -> list[str]:
@@ -64,7 +64,7 @@ def closure(module: str, without: str = "") -> list[str]:
 
 @cache
 def digest(module: str, without: str = "") -> str:
-    """Twelve hex digits over the import closure of `module`, and over the templates beside its modules."""
+    """Twelve hex digits over the import closure of `module`, and over what lies beside its modules."""
     return _short(name.encode() + _read(name)[1] for name in closure(module, without))
 
 

@@ -51,6 +51,16 @@ def test_what_changes_a_result_changes_the_digest(package: Path) -> None:
     assert digest() != before
 
 
+@pytest.mark.parametrize("name", ["words.yaml", "templates/page.html"])
+def test_what_lies_beside_a_module_changes_the_digest(package: Path, name: str) -> None:
+    (package / name).parent.mkdir(exist_ok=True)
+    found = []
+    for content in ("a", "b"):
+        (package / name).write_text(content)
+        found.append(digest())
+    assert found[0] != found[1]
+
+
 def test_comments_docstrings_and_other_modules_do_not(package: Path) -> None:
     before = digest()
     (package / "stage.py").write_text(
