@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from radtune.evaluate import baselines, boxes, clinical, records, slots, text
+from radtune.evaluate import baselines, bootstrap, boxes, clinical, records, slots, text
 from radtune.files import UserError, replacing, write_json
 
 SEED = 0
-RESAMPLES = 2000
 PARTS = (slots, clinical, records, boxes)  # what a text says, each with its SIGNATURES and scores()
 _REQUIRED = ("id", "tag", "group", "prediction", "reference")
 
@@ -73,8 +71,7 @@ def evaluate(predictions: Path, out: Path, samples: Path) -> None:
                 **text.signatures(chinese),
                 **{key: value for part in PARTS for key, value in part.SIGNATURES.items()},
                 "floor": f"{baselines.SHUFFLED}, seed {SEED}",
-                "interval": f"95 %, percentile bootstrap over groups, {RESAMPLES} resamples, numpy {version('numpy')}, "
-                f"seed {SEED}; none below two groups",
+                "interval": bootstrap.SIGNATURE,
             },
         },
     )
@@ -91,11 +88,12 @@ def block(groups: NDArray[np.str_], model: Columns, floor: Columns) -> dict[str,
     metrics = {}
     for name, ours in model.items():
         theirs = floor[name]
-        value, n, n_groups, interval = _summary(name, groups, ours)
+        total = TOTALS.get(name)
+        value, n, n_groups, interval = bootstrap.summary(groups, ours, total=total)
         if value is None:
             continue
-        floor_value, floor_n, _, floor_interval = _summary(name, groups, theirs)
-        lift, _, _, lift_interval = _summary(name, groups, ours, theirs)
+        floor_value, floor_n, _, floor_interval = bootstrap.summary(groups, theirs, total=total)
+        lift, _, _, lift_interval = bootstrap.summary(groups, ours, theirs, total=total)
         metrics[name] = {
             "value": value,
             "n": n,
@@ -108,47 +106,6 @@ def block(groups: NDArray[np.str_], model: Columns, floor: Columns) -> dict[str,
             "lift_interval": lift_interval,
         }
     return {"n": len(groups), "groups": len(set(groups)), "metrics": metrics}
-
-
-def _summary(
-    name: str, groups: NDArray[np.str_], values: Floats, minus: Floats | None = None
-) -> tuple[float | None, int, int, list[float] | None]:
-    """Score of the samples that have one, their number, that of their groups, and a 95 % interval over groups.
-
-    With `minus`, the difference of two scores over the samples that have both, resampled together.
-    """
-    both = [values] if minus is None else [values, minus]
-    there = ~np.any([np.isnan(v).reshape(len(v), -1).any(axis=1) for v in both], axis=0)
-    if not there.any():
-        return None, 0, 0, None
-    both = [v[there].reshape(there.sum(), -1) for v in both]
-    names, index = np.unique(groups[there], return_inverse=True)
-    everyone = np.zeros(len(index), np.intp)
-    difference = float(np.subtract.reduce([_scores(name, *_sums(v, everyone)) for v in both])[0])
-    if len(names) < 2:
-        return difference, len(index), len(names), None
-    draws = _draws(len(names))
-    resampled = np.subtract.reduce([_scores(name, *(draws @ sums for sums in _sums(v, index))) for v in both])
-    interval = [float(v) for v in np.percentile(resampled, [2.5, 97.5])]
-    return difference, len(index), len(names), interval
-
-
-def _sums(values: Floats, index: NDArray[np.intp]) -> tuple[Floats, Floats]:
-    """Of each group, 0 to index.max(): the sums of its samples' values (n, k), and how many they are (n, 1)."""
-    sums = np.stack([np.bincount(index, column) for column in values.T], axis=1)
-    return sums.astype(np.float64), np.bincount(index)[:, None].astype(np.float64)
-
-
-def _scores(name: str, sums: Floats, counts: Floats) -> Floats:
-    """The metric of each row, of whose samples these are the sums and the number."""
-    return TOTALS[name](sums) if name in TOTALS else (sums / counts)[:, 0]
-
-
-@lru_cache(maxsize=4)
-def _draws(n_groups: int) -> Floats:
-    """RESAMPLES x n_groups: how often each group is drawn in each resample."""
-    rng = np.random.default_rng(SEED)
-    return rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=RESAMPLES).astype(np.float64)
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
