@@ -45,6 +45,7 @@ for name, function in {
     "predict": "radtune.predict.generate:predict",
     "predict-vllm": "radtune.predict.vllm:predict_vllm",
     "evaluate": "radtune.evaluate.score:evaluate",
+    "compare-experiments": "radtune.evaluate.compare:compare",
     "report": "radtune.report.page:write_report",
     "card": "radtune.report.card:write_card",
 }.items():
