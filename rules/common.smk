@@ -429,6 +429,11 @@ def sharegpt_file(name):
     return file
 
 
+def neighbours_file(wildcards):
+    dataset = EXPERIMENTS[wildcards.experiment]["dataset"]
+    return f"{RESULTS}/evaluate/neighbours/{dataset}.{wildcards.split}.parquet"
+
+
 def model_folder(wildcards):
     """The model that an experiment starts from: the local folder as it is, else what is fetched or built."""
     found = EXPERIMENTS[wildcards.experiment]

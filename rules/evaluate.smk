@@ -1,6 +1,6 @@
-"""Scores of each experiment and of the shuffled references beside them, per tag and overall.
+"""Scores of each experiment and of floors beside them, per tag and overall.
 
-In: predict/{experiment}/{split}.jsonl. Out: evaluate/{experiment}/{split}.json and {split}.samples.parquet, and
+In: predict/{experiment}/{split}.jsonl, sharegpt/{dataset}/. Out: evaluate/{experiment}/{split}.json and {split}.samples.parquet, and
 evaluate/differences.json.
 """
 
@@ -8,10 +8,34 @@ evaluate/differences.json.
 container: IMAGES["evaluate"]
 
 
+rule find_neighbours:
+    """The training images that look most like each image of a split."""
+    input:
+        train="<results>/sharegpt/{dataset}/train.json",
+        asked="<results>/sharegpt/{dataset}/{split}.json",
+        media=recipe_files("<results>/images/{recipe}/{shard}"),
+    output:
+        "<results>/evaluate/neighbours/{dataset}.{split}.parquet",
+    log:
+        "<logs>/find_neighbours/{dataset}.{split}.log",
+    benchmark:
+        "<benchmarks>/find_neighbours/{dataset}.{split}.jsonl"
+    resources:
+        mem_mb=memory(600, per_mb=20),
+    params:
+        code=digest("radtune.evaluate.neighbours"),
+        media=MEDIA,
+    shell:
+        "radtune find-neighbours --train {input.train} --asked {input.asked} --media-dir {params.media}"
+        " --out {output} 2> {log}"
+
+
 rule evaluate_split:
     """Score the predictions of one experiment on one split."""
     input:
-        "<results>/predict/{experiment}/{split}.jsonl",
+        predictions="<results>/predict/{experiment}/{split}.jsonl",
+        train=sharegpt_file("train.json"),
+        neighbours=neighbours_file,
     output:
         scores="<results>/evaluate/{experiment}/{split}.json",
         samples="<results>/evaluate/{experiment}/{split}.samples.parquet",
@@ -24,7 +48,8 @@ rule evaluate_split:
     params:
         code=digest("radtune.evaluate.score"),
     shell:
-        "radtune evaluate" " --predictions {input}" " --out {output.scores}" " --samples {output.samples} 2> {log}"
+        "radtune evaluate --predictions {input.predictions} --train {input.train} --neighbours {input.neighbours}"
+        " --out {output.scores} --samples {output.samples} 2> {log}"
 
 
 rule compare_experiments:

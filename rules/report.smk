@@ -54,6 +54,7 @@ rule write_report:
         config="<results>/config.yaml",
         evaluations=collect("<results>/evaluate/{of}.json", of=SCORED),
         sample_scores=collect("<results>/evaluate/{of}.samples.parquet", of=SCORED),
+        differences="<results>/evaluate/differences.json",
         predictions=collect("<results>/predict/{of}.jsonl", of=SCORED),
         losses=collect("<results>/train/{experiment}/trainer_log.jsonl", experiment=TRAINED),
         data=collect("<results>/data/{file}", file=DATA_FILES.values()),
@@ -70,7 +71,7 @@ rule write_report:
         flags=report_flags(),
     shell:
         "radtune report {params.flags} --config {input.config}"
-        " --evaluations {input.evaluations} --sample-scores {input.sample_scores}"
+        " --evaluations {input.evaluations} --sample-scores {input.sample_scores} --differences {input.differences}"
         " --predictions {input.predictions} --out {output} 2> {log}"
 
 

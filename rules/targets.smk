@@ -33,6 +33,7 @@ rule evaluate:
     input:
         rules.predict.input,
         collect("<results>/evaluate/{of}.json", of=SCORED),
+        "<results>/evaluate/differences.json",
 
 
 rule report:

@@ -44,6 +44,7 @@ for name, function in {
     "merge": "radtune.train.merge:merge",
     "predict": "radtune.predict.generate:predict",
     "predict-vllm": "radtune.predict.vllm:predict_vllm",
+    "find-neighbours": "radtune.evaluate.neighbours:find_neighbours",
     "evaluate": "radtune.evaluate.score:evaluate",
     "compare-experiments": "radtune.evaluate.compare:compare",
     "report": "radtune.report.page:write_report",

@@ -1,9 +1,10 @@
-"""The shuffled floor: always another group of the same tag, the same for the same seed."""
+"""The floors: shuffled, always another group of the same tag; the most common answer; the nearest image's."""
 
 import random
 from collections import Counter
+from typing import Any
 
-from radtune.evaluate.baselines import shuffled
+from radtune.evaluate.baselines import common, nearest, shuffled
 
 
 def make(sizes: dict[str, dict[str, int]]) -> list[dict[str, str]]:
@@ -56,3 +57,22 @@ def test_deterministic_whatever_the_order_and_different_by_seed() -> None:
 
 def test_no_samples() -> None:
     assert shuffled([], 0) == []
+
+
+def record(tag: str, answer: str, image: str) -> dict[str, Any]:
+    turns = [{"role": "user", "content": "<image>?"}, {"role": "assistant", "content": answer}]
+    return {"tag": tag, "messages": turns, "images": [image]}
+
+
+TRAIN = [record(*row) for row in (("A", "x", "1"), ("A", "y", "2"), ("A", "y", "3"), ("B", "z", "3"), ("B", "w", "1"))]
+
+
+def test_the_most_common_answer_of_each_task() -> None:
+    samples = [{"tag": tag} for tag in "ABC"]
+    assert common(samples, TRAIN) == ["y", "w", None]  # of two as common the first
+
+
+def test_the_nearest_images_answer_to_the_same_task() -> None:
+    asked = (("A", "p"), ("B", "p"), ("B", "q"), ("C", "p"), ("A", "r"))
+    samples = [{"tag": tag, "image": image} for tag, image in asked]
+    assert nearest(samples, TRAIN, {"p": ["2", "3"], "q": ["2"]}) == ["y", "z", None, None, None]

@@ -44,6 +44,7 @@ def test_a_report_needs_no_training() -> None:
         "config",
         "evaluations",
         "sample-scores",
+        "differences",
         "predictions",
         "leakage",
         "quarantine",

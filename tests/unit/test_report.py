@@ -13,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from radtune.evaluate.compare import compare
 from radtune.evaluate.score import evaluate
 from radtune.files import write_json, write_jsonl
 from radtune.report import figures, gallery
@@ -24,6 +25,7 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)> \u202egnp.\u206
 
 def evaluation(name: str, value: float, interval: list[float], floor: float = 30, **slots: Any) -> Evaluation:
     metric = {"value": value, "interval": interval, "floor": floor, "floor_interval": [floor - 2, floor + 2]}
+    metric |= {"floor_name": "shuffled", "floors": {"shuffled": {"value": floor, "n": 1200, "interval": None}}}
     metrics = {"rouge_l": metric | {"lift_interval": [value - floor - 1, value - floor + 1]}} | slots
     return Evaluation(name, "test", {"n": 1200, "groups": 40, "overall": {"metrics": metrics}})
 
@@ -57,14 +59,16 @@ def test_verdict_without_interval_or_floor_says_so() -> None:
     metric = lora.content["overall"]["metrics"]["rouge_l"]
     metric["interval"] = metric["floor_interval"] = None
     assert "without an interval" in verdict([lora])[1]
-    metric["floor"] = None
+    metric["floor"] = metric["floor_name"] = None
     assert "no floor" in verdict([lora])[1]
 
 
 def test_verdict_tells_the_slots_and_when_they_are_at_the_floor() -> None:
     slots = {"value": 35.0, "interval": [30, 40], "floor": 31.0, "floor_interval": [27, 36]}
+    slots["floor_name"] = "common"
     assert verdict([evaluation("lora", 60, [57, 63], slots=slots)])[2] == (
-        "It gets 35.0 % of the place and density words right, shuffled references 31.0 %: no difference shown."
+        "It gets 35.0 % of the place and density words right, the best floor (most common answer) 31.0 %: "
+        "no difference shown."
     )
 
 
@@ -190,6 +194,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         predictions.write_text("".join(json.dumps(row) + "\n" for row in rows))
         scored = folder / "evaluate" / name
         evaluate(predictions, scored / "test.json", scored / "test.samples.parquet")
+    compare(
+        [folder / "evaluate" / n / "test.samples.parquet" for n in ("base", "lora")],
+        folder / "evaluate" / "differences.json",
+    )
     write_jsonl(folder / "train" / "lora" / "trainer_log.jsonl", [{"step": s, "loss": 1 / s} for s in (1, 2, 3)])
     (folder / "config.yaml").write_text("results: <b>here</b>\n")
     before = {"train": 4000, "validation": 900, "test": 1300, "validation_in_train": 810, "test_in_train": 1234}
@@ -244,6 +252,7 @@ def page(results: Path) -> str:
         config=folder / "config.yaml",
         evaluations=[folder / "evaluate" / n / "test.json" for n in ("base", "lora")],
         sample_scores=[folder / "evaluate" / n / "test.samples.parquet" for n in ("base", "lora")],
+        differences=folder / "evaluate" / "differences.json",
         predictions=[folder / "predict" / n / "test.jsonl" for n in ("base", "lora")],
         trainings=[folder / "train" / "lora"],
         leakage=folder / "leakage.json",
@@ -302,6 +311,9 @@ def test_page_holds_every_section_and_the_figures_of_its_inputs(page: str) -> No
     assert 'x="100.0" y="100.0" width="300.0" height="300.0"' in page
     assert "Other experiments" in page
     assert "Not for clinical use" in page
+    row = r"exact_match</code></th><td>lora − base</td><td class=\"n\"><b>\+48.3<.*>0.005<.*<td>lora is better</td>"
+    assert re.search(row, page)
+    assert re.search(r"iou</code></th><td>lora − base</td>.*no difference shown", page)
 
 
 def card(results: Path, source: str, by: str, out: Path) -> str:

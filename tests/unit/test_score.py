@@ -55,7 +55,7 @@ def test_perfect_model_beats_its_floor_by_hand(tmp_path: Path) -> None:
     assert result["tags"]["CAPTION"] == result["overall"]
     assert set(metrics) - set(result["signatures"]) == set()
     assert [r["id"] for r in rows] == [f"id{i}" for i in range(5)]
-    assert all(r["exact_match"] == 100 and r["floor_exact_match"] == 0 for r in rows)
+    assert all(r["exact_match"] == 100 and r["shuffled_exact_match"] == 0 for r in rows)
 
 
 def test_swapped_side_moves_slots_more_than_rouge(tmp_path: Path) -> None:

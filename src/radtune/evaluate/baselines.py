@@ -6,10 +6,15 @@ A floor maps samples to one prediction a sample, None where it has none to give.
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-SHUFFLED = "references of the same task from another group, given as predictions"
+FLOORS = {
+    "shuffled": "references of the same task from another group",
+    "common": "the most common answer to the task in train",
+    "nearest": "the nearest training image's answer to the task (thumbnails of 32x32 px, correlation)",
+}
 
 
 def shuffled(samples: Sequence[Mapping[str, str]], seed: int) -> list[str | None]:
@@ -40,3 +45,34 @@ def shuffled(samples: Sequence[Mapping[str, str]], seed: int) -> list[str | None
                 partner = others[place % len(others)]
             predictions[i] = samples[partner]["reference"]
     return predictions
+
+
+def common(samples: Sequence[Mapping[str, str]], train: Sequence[Mapping[str, Any]]) -> list[str | None]:
+    """Predict for each sample the answer that most of `train`'s ShareGPT records have under its tag; None without any.
+
+    Of several as common, the one that sorts first.
+    """
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in train:
+        counts[record["tag"]][_answer(record)] += 1
+    most = {tag: min(found, key=lambda text: (-found[text], text)) for tag, found in counts.items()}
+    return [most.get(sample["tag"]) for sample in samples]
+
+
+def nearest(
+    samples: Sequence[Mapping[str, str]], train: Sequence[Mapping[str, Any]], neighbours: Mapping[str, Sequence[str]]
+) -> list[str | None]:
+    """Predict for each sample the answer of the nearest of its image's `neighbours` that has one to its tag."""
+    answers: dict[tuple[str, str], str] = {}
+    for record in train:
+        for image in record["images"]:
+            answers.setdefault((image, record["tag"]), _answer(record))
+    return [
+        next((answers[n, s["tag"]] for n in neighbours.get(s["image"], ()) if (n, s["tag"]) in answers), None)
+        for s in samples
+    ]
+
+
+def _answer(record: Mapping[str, Any]) -> str:
+    answer: str = record["messages"][-1]["content"]
+    return answer

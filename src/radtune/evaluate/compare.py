@@ -15,16 +15,17 @@ from radtune.evaluate import bootstrap
 from radtune.files import UserError, write_json
 
 # per-sample metrics, one or two of each kind: every further one makes the others' p larger
-METRICS = {
-    "rouge_l": "higher",
-    "exact_match": "higher",
-    "slots": "higher",
-    "laterality": "higher",
-    "findings_invented": "lower",
-    "findings_missed": "lower",
-    "record_fields": "higher",
-    "iou": "higher",
-}
+METRICS = [
+    "rouge_l",
+    "exact_match",
+    "slots",
+    "laterality",
+    "findings_invented",
+    "findings_missed",
+    "record_fields",
+    "iou",
+]
+LOWER = {"findings_invented", "findings_missed"}  # where less is better
 LEVEL = 0.05
 
 
@@ -42,7 +43,7 @@ def compare(samples: list[Path], out: Path) -> None:
         for minus, of in combinations(names, 2):
             differences += _differences(split, of, minus, tables[of, split], tables[minus, split])
     for difference, p in zip(differences, bootstrap.holm([found["p"] for found in differences]), strict=True):
-        up = (difference["value"] > 0) == (METRICS[difference["metric"]] == "higher")
+        up = (difference["value"] > 0) == (difference["metric"] not in LOWER)
         better = difference["of"] if up else difference["minus"]
         difference |= {"p": p, "better": better if p < LEVEL else None}
     write_json(out, {"differences": differences, "p": bootstrap.P_SIGNATURE, "level": LEVEL})

@@ -1,6 +1,7 @@
-"""Score predictions: every metric for the model and for a floor that never saw the image, overall and for each tag.
+"""Score predictions: every metric for the model and for floors that never saw the image, overall and for each tag.
 
-`evaluate(predict/NAME/SPLIT.jsonl, evaluate/NAME/SPLIT.json, evaluate/NAME/SPLIT.samples.parquet)`
+radtune evaluate --predictions lora/test.jsonl --train train.json --neighbours neighbours.parquet --out test.json \\
+    --samples test.samples.parquet
 
 Scores run from 0 to 100, but for `area_error` (percentage points). Intervals come from resampling whole groups,
 because samples of one group are no independent evidence.
@@ -18,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radtune.evaluate import baselines, bootstrap, boxes, clinical, records, slots, text
-from radtune.files import UserError, replacing, write_json
+from radtune.files import UserError, read_json, replacing, write_json
 
 SEED = 0
 PARTS = (slots, clinical, records, boxes)  # what a text says, each with its SIGNATURES and scores()
+LOWER = {"area_error", "area_missing", "box_unparsed", "findings_invented", "findings_missed"}  # where less is better
 _REQUIRED = ("id", "tag", "group", "prediction", "reference")
 
 Floats = NDArray[np.float64]
@@ -38,21 +40,25 @@ TOTALS: dict[str, Callable[[Floats], Floats]] = {
 }
 
 
-def evaluate(predictions: Path, out: Path, samples: Path) -> None:
+def evaluate(
+    predictions: Path, out: Path, samples: Path, *, train: Path | None = None, neighbours: Path | None = None
+) -> None:
     """Write `out` (JSON) and `samples` (parquet, row i = line i of `predictions`).
 
-    `out`: experiment, split, n, groups, empty and unfinished (numbers of answers), overall (see `block`), tags
-    ({tag: block}), signatures ({metric: what it is}).
+    `train`, the ShareGPT file that was trained on, and `neighbours`, of find_neighbours(), make further floors.
+    `out`: experiment, split, n, groups, empty and unfinished (numbers of answers), overall (see `block`), tags ({tag:
+    block}), signatures ({metric: what it is}).
     Raises UserError, naming file and line, when `predictions` is empty or a line lacks what is needed.
     """
     rows = _read(predictions)
     chinese = text.mostly_chinese([row["reference"] for row in rows])
     model = _columns(rows, [row["prediction"] for row in rows], chinese)
-    floor = _columns(rows, baselines.shuffled(rows, SEED), chinese)
+    floors = {name: _columns(rows, answers, chinese) for name, answers in _floors(rows, train, neighbours).items()}
     tags, groups = (np.array([row[key] for row in rows]) for key in ("tag", "group"))
 
     def part(of: NDArray[np.bool_]) -> dict[str, Any]:
-        return block(groups[of], *({name: values[of] for name, values in c.items()} for c in (model, floor)))
+        ours, *theirs = ({name: values[of] for name, values in c.items()} for c in (model, *floors.values()))
+        return block(groups[of], ours, dict(zip(floors, theirs, strict=True)))
 
     write_json(
         out,
@@ -70,38 +76,64 @@ def evaluate(predictions: Path, out: Path, samples: Path) -> None:
                 **{f"bleu_{n}": f"the same up to {n}-grams" for n in (1, 2, 3)},
                 **text.signatures(chinese),
                 **{key: value for part in PARTS for key, value in part.SIGNATURES.items()},
-                "floor": f"{baselines.SHUFFLED}, seed {SEED}",
+                "floors": {name: baselines.FLOORS[name] for name in floors},
                 "interval": bootstrap.SIGNATURE,
             },
         },
     )
-    _write_samples(samples, rows, model, floor)
+    _write_samples(samples, rows, model, floors)
 
 
-def block(groups: NDArray[np.str_], model: Columns, floor: Columns) -> dict[str, Any]:
+def _floors(rows: list[dict[str, Any]], train: Path | None, neighbours: Path | None) -> dict[str, list[str | None]]:
+    """{floor: an answer a sample}, of baselines.FLOORS."""
+    floors = {"shuffled": baselines.shuffled(rows, SEED)}
+    records = read_json(train) if train else []
+    if train:
+        floors["common"] = baselines.common(rows, records)
+    if train and neighbours:
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(neighbours, columns=["image", "neighbours"]).to_pydict()
+        floors["nearest"] = baselines.nearest(
+            rows, records, dict(zip(table["image"], table["neighbours"], strict=True))
+        )
+    return floors
+
+
+def block(groups: NDArray[np.str_], model: Columns, floors: Mapping[str, Columns]) -> dict[str, Any]:
     """Scores over some samples: {"n", "groups", "metrics": {metric: {...}}}; a metric that applies nowhere is left out.
 
-    A metric holds `value`, `n`, `groups`, `interval` of the model over the samples it applies to; `floor`, `floor_n`,
-    `floor_interval`; and `lift`, `lift_interval`: model minus floor on the samples that have both. None where there is
-    nothing to say.
+    A metric holds `value`, `n`, `groups`, `interval` of the model over the samples it applies to; `floors`, {floor:
+    {value, n, interval}}; of the best of them `floor_name`, `floor`, `floor_n`, `floor_interval`; and `lift`,
+    `lift_interval`: model minus that one on the samples that have both. None where there is nothing to say.
     """
     metrics = {}
     for name, ours in model.items():
-        theirs = floor[name]
         total = TOTALS.get(name)
         value, n, n_groups, interval = bootstrap.summary(groups, ours, total=total)
         if value is None:
             continue
-        floor_value, floor_n, _, floor_interval = bootstrap.summary(groups, theirs, total=total)
-        lift, _, _, lift_interval = bootstrap.summary(groups, ours, theirs, total=total)
+        found: dict[str, dict[str, Any]] = {}
+        for floor, columns in floors.items():
+            theirs, floor_n, _, floor_interval = bootstrap.summary(groups, columns[name], total=total)
+            if theirs is not None:
+                found[floor] = {"value": theirs, "n": floor_n, "interval": floor_interval}
+        sign = -1 if name in LOWER else 1
+        best = max(found, key=lambda floor: sign * found[floor]["value"], default=None)
+        chosen = found[best] if best else {"value": None, "n": 0, "interval": None}
+        lift, lift_interval = None, None
+        if best:
+            lift, _, _, lift_interval = bootstrap.summary(groups, ours, floors[best][name], total=total)
         metrics[name] = {
             "value": value,
             "n": n,
             "groups": n_groups,
             "interval": interval,
-            "floor": floor_value,
-            "floor_n": floor_n,
-            "floor_interval": floor_interval,
+            "floors": found,
+            "floor_name": best,
+            "floor": chosen["value"],
+            "floor_n": chosen["n"],
+            "floor_interval": chosen["interval"],
             "lift": lift,
             "lift_interval": lift_interval,
         }
@@ -145,13 +177,15 @@ def _columns(rows: Sequence[Mapping[str, str]], answers: Sequence[str | None], c
     }
 
 
-def _write_samples(path: Path, rows: Sequence[Mapping[str, str]], model: Columns, floor: Columns) -> None:
-    """Per-sample scores; `floor_` columns are the floor's; boxes are x1, y1, x2, y2 in 0..1000 of the picture."""
+def _write_samples(
+    path: Path, rows: Sequence[Mapping[str, str]], model: Columns, floors: Mapping[str, Columns]
+) -> None:
+    """Per-sample scores; `{floor}_` columns are a floor's; boxes are x1, y1, x2, y2 in 0..1000 of the picture."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     columns: dict[str, Any] = {key: pa.array([row[key] for row in rows], pa.string()) for key in ("id", "tag", "group")}
-    for prefix, scores in (("", model), ("floor_", floor)):
+    for prefix, scores in (("", model), *((f"{floor}_", columns) for floor, columns in floors.items())):
         columns |= {prefix + name: pa.array(v, from_pandas=True) for name, v in scores.items() if name not in TOTALS}
     truths = [boxes.parse(row["reference"]) for row in rows]
     answers = [boxes.parse(row["prediction"]) if truth else None for row, truth in zip(rows, truths, strict=True)]

@@ -78,6 +78,7 @@ def write_card(
         written=WRITTEN.get(origin) or WRITTEN.get(repo, UNKNOWN),
         seen=seen,
         scores=[(r.split, r.content["n"], r.content["groups"], _scores(r, base.get(r.split))) for r in own],
+        floors=", ".join(dict.fromkeys(page.FLOORS[name] for r in own for name in r.content["signatures"]["floors"])),
         trained=_trained(read_json(training / "summary.json")),
         settings=yaml.safe_dump({k: v for k, v in settings.items() if k not in PLACES}, sort_keys=False).strip(),
     )

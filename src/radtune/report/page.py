@@ -20,7 +20,11 @@ from radtune.report.data_section import data_section
 from radtune.report.template import render
 
 BASE = "base"  # the untuned model's experiment
-FLOOR = "shuffled references"
+FLOORS = {
+    "shuffled": "shuffled references",
+    "common": "most common answer",
+    "nearest": "nearest training image",
+}
 CHARTS = {
     "rouge_l": "ROUGE-L",
     "exact_match": "Exact match",
@@ -53,6 +57,7 @@ def write_report(
     config: Path,
     evaluations: list[Path],
     sample_scores: list[Path],
+    differences: Path,
     predictions: list[Path],
     leakage: Path,
     quarantine: Path,
@@ -98,6 +103,7 @@ def write_report(
         tables=[(split, _score_table([r for r in results if r.split == split])) for split in splits],
         charts=_score_charts([r for r in results if r.split == main]),
         tags=_tag_table([r for r in results if r.split == main]),
+        differences=_differences(read_json(differences)),
         results=results,
         losses=_losses(trainings or []),
         cards=gallery.cards(read_jsonl(answers[key]), _read_scores(scores[key]), others, media_dir),
@@ -138,7 +144,7 @@ def rank(results: Sequence[Evaluation]) -> list[Evaluation]:
 def verdict(ranked: Sequence[Evaluation]) -> list[str]:
     """Three sentences from the figures: the best experiment, its lift over the best floor, and what it says of places.
 
-    The floors are the shuffled references and the untuned base. Where two intervals overlap no difference is claimed.
+    The floors are those that evaluate makes and the untuned base. Where two intervals overlap no difference is claimed.
     """
     best = ranked[0]
     score = best.content["overall"]["metrics"]["rouge_l"]
@@ -154,7 +160,8 @@ def verdict(ranked: Sequence[Evaluation]) -> list[str]:
         apart = _apart(interval, second["interval"])
         first += f"; {tuned[0].experiment} follows with {as_score(second['value'])} ({as_span(second['interval'])})"
         first += "" if apart else ": no difference shown between the two"
-    floors = [] if score["floor"] is None else [(FLOOR, score["floor"], score["floor_interval"])]
+    own = FLOORS.get(score["floor_name"])
+    floors = [(own, score["floor"], score["floor_interval"])] if own else []
     if best.experiment != BASE:
         floors += [
             (f"the untuned {BASE} model", m["value"], m["interval"])
@@ -170,15 +177,15 @@ def verdict(ranked: Sequence[Evaluation]) -> list[str]:
         sentences.append(f"That is {lift}, without an interval, as there are fewer than two groups.")
     else:
         # Conservative for the base, whose samples are the same: the widest lift that both intervals allow.
-        paired = score["lift_interval"] if name == FLOOR else None
+        paired = score["lift_interval"] if name == own else None
         span = paired or [interval[0] - floor_interval[1], interval[1] - floor_interval[0]]
         outcome = "the intervals do not overlap" if _apart(interval, floor_interval) else "no difference shown"
         sentences.append(f"That is {lift}, interval {as_span(span)}: {outcome}.")
-    if slots := best.metric("slots"):
+    if (slots := best.metric("slots")) and slots["floor_name"]:
         outcome = "" if _apart(slots["interval"], slots["floor_interval"]) else ": no difference shown"
         sentences.append(
-            f"It gets {as_score(slots['value'])} % of the place and density words right, shuffled references "
-            f"{as_score(slots['floor'])} %{outcome}."
+            f"It gets {as_score(slots['value'])} % of the place and density words right, the best floor "
+            f"({FLOORS[slots['floor_name']]}) {as_score(slots['floor'])} %{outcome}."
         )
     return sentences
 
@@ -191,8 +198,8 @@ def cautions(results: Sequence[Evaluation], main: str) -> list[str]:
     """What a reader has to know before any figure."""
     notes = []
     shown = [r for r in results if r.split == main]
-    # The floor depends on the samples alone.
-    if len({(r.content["n"], r.content["overall"]["metrics"]["rouge_l"]["floor"]) for r in shown}) > 1:
+    # The floors depend on the samples alone.
+    if len({(r.content["n"], repr(r.content["overall"]["metrics"]["rouge_l"]["floors"])) for r in shown}) > 1:
         counts = ", ".join(f"{r.experiment} {r.content['n']:,}" for r in shown)
         notes.append(f"The experiments were not scored on the same samples ({counts}): do not compare them.")
     if (groups := min(r.content["groups"] for r in shown)) < 20:
@@ -208,16 +215,18 @@ def cautions(results: Sequence[Evaluation], main: str) -> list[str]:
 
 
 def _score_table(results: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """A row per experiment, then the shuffled references."""
+    """A row per experiment, then one per floor."""
     rows = [
         {"label": r.experiment, "kind": "base" if r.experiment == BASE else "model", "n": r.content["n"]}
         | {name: (m["value"], m["interval"]) if (m := r.metric(name)) else None for name in HEADLINE}
         for r in results
     ]
-    r = results[0]
-    floor = {name: (m["floor"], m["floor_interval"]) if (m := r.metric(name)) else None for name in HEADLINE}
-    n = r.content["overall"]["metrics"]["rouge_l"]["floor_n"]
-    return [*rows, {"label": FLOOR, "kind": "floor", "n": n} | floor]
+    metrics = results[0].content["overall"]["metrics"]
+    for floor in metrics["rouge_l"]["floors"]:
+        found = {name: metrics[name]["floors"].get(floor) if name in metrics else None for name in HEADLINE}
+        cells = {name: (of["value"], of["interval"]) if of else None for name, of in found.items()}
+        rows.append({"label": FLOORS[floor], "kind": "floor", "n": metrics["rouge_l"]["floors"][floor]["n"]} | cells)
+    return rows
 
 
 def _score_charts(results: Sequence[Evaluation]) -> list[tuple[str, str]]:
@@ -232,6 +241,15 @@ def _score_charts(results: Sequence[Evaluation]) -> list[tuple[str, str]]:
         if marks:
             charts.append((label, figures.score_chart(label, marks)))
     return charts
+
+
+def _differences(found: dict[str, Any]) -> dict[str, Any]:
+    """compare's findings, said in words."""
+    rows = []
+    for row in found["differences"]:
+        said = f"{row['better']} is better" if row["better"] else "no difference shown"
+        rows.append(row | {"said": said, "p": "below 0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"})
+    return found | {"differences": rows}
 
 
 def _tag_table(results: Sequence[Evaluation]) -> dict[str, list[dict[str, Any]]]:
