@@ -26,11 +26,12 @@ Jobs = dict[str, int]
 # Everything that follows from a stage, with the jobs of this run: three shards, and the experiments base and lora.
 REPORT: Jobs = {"write_report": 1}
 CONFIG: Jobs = {"write_config": 1} | REPORT
-SCORES: Jobs = {"evaluate_split": 2} | REPORT
+SCORES: Jobs = {"evaluate_split": 2, "compare_experiments": 1} | REPORT
+SCORING: Jobs = {"find_neighbours": 1} | SCORES  # all that runs in its image
 ANSWERS: Jobs = {"predict_split": 2} | SCORES
 ADAPTER: Jobs = {"check_budget": 1, "train_adapter": 1} | ANSWERS
-ONE: Jobs = {"predict_split": 1, "evaluate_split": 1} | REPORT  # a single experiment's
-DATASET: Jobs = {"write_sharegpt": 1} | ADAPTER
+ONE: Jobs = {"predict_split": 1, "evaluate_split": 1, "compare_experiments": 1} | REPORT  # a single experiment's
+DATASET: Jobs = {"write_sharegpt": 1, "find_neighbours": 1} | ADAPTER
 TAUGHT: Jobs = {"teach_tiny": 1, "train_tiny": 1} | ADAPTER  # the tiny model, and what starts from it
 TAUGHT_AGAIN: Jobs = {"train_tiny": 1} | ADAPTER
 TINY: Jobs = {"build_tiny": 1} | TAUGHT
@@ -124,6 +125,7 @@ EDITS = {
     # the tiny model's tokenizer is made from the prompts as well; a real model would stay as it is
     "one prompt": ("config/prompts/en.yaml", "image", "picture", TINY | DATASET),
     "the evaluate code": ("src/radtune/evaluate/score.py", "", "\nADDED = 1\n", SCORES),
+    "a word list": ("src/radtune/evaluate/lexicon.yaml", "", "# why\n", SCORING),
     # not scan_shard, which makes the same pictures ahead
     "the enhance code": ("src/radtune/images/enhance.py", "", "\nADDED = 1\n", PICTURES),
     "the check's code": ("src/radtune/train/memory.py", "", "\nADDED = 1\n", {}),  # training would follow it
@@ -131,7 +133,7 @@ EDITS = {
     "a comment in train code": ("src/radtune/train/launch.py", "", "\n# why\n", {}),
     "docs": ("docs/running.md", "", "\nMore.\n", {}),
     "report template": ("src/radtune/report/templates/report.html.j2", "", "<p>More</p>", REPORT),
-    "lock of evaluate": ("envs/evaluate.lock.txt", "sacrebleu==2.6.0", "sacrebleu==2.6.1", SCORES),
+    "lock of evaluate": ("envs/evaluate.lock.txt", "sacrebleu==2.6.0", "sacrebleu==2.6.1", SCORING),
     "lock of train": ("envs/train.lock.txt", "peft==0.18.1", "peft==0.18.2", TINY),
     "lock of torch": ("envs/torch.lock.txt", "torch==2.7.1", "torch==2.7.2", TINY),
     "lock of torch in the image": ("envs/torch-cu118.lock.txt", "torch-2.7.1", "torch-2.7.2", TINY),
@@ -143,9 +145,9 @@ EDITS = {
         {},
     ),
     "a lock of no rule": ("envs/slurm.lock.txt", "==", "==1", {}),
-    "Dockerfile": ("containers/evaluate/Dockerfile", "PYTHON=3.11.18", "PYTHON=3.11.19", SCORES),
+    "Dockerfile": ("containers/evaluate/Dockerfile", "PYTHON=3.11.18", "PYTHON=3.11.19", SCORING),
     "a comment in a Dockerfile": ("containers/train/Dockerfile", "", "# why\n", {}),
-    "image digest": ("containers/images.yaml", "evaluate: null", PUBLISHED, SCORES),
+    "image digest": ("containers/images.yaml", "evaluate: null", PUBLISHED, SCORING),
     "an image built here": ("containers/build/images.yaml", "train-0", "train-1", {}),
 }
 
