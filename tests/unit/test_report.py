@@ -289,7 +289,7 @@ def test_hostile_text_is_shown_and_does_nothing(page: str) -> None:
 
 
 def test_page_holds_every_section_and_the_figures_of_its_inputs(page: str) -> None:
-    for section in ("scores", "tasks", "training", "samples", "data", "meaning", "provenance"):
+    for section in ("scores", "tasks", "mistakes", "training", "samples", "data", "meaning", "provenance"):
         assert f'<section id="{section}">' in page
     assert "lora has the highest ROUGE-L on the test split (60 samples, 15 groups)" in page
     assert "Only 15 groups" in page

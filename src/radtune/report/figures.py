@@ -79,6 +79,43 @@ def loss_chart(
         return _svg(figure, f"Loss of {name}", f"{len(train)} training and {len(evaluation)} evaluation points")
 
 
+def confusion(name: str, truths: Sequence[str], answers: Sequence[str], counts: npt.NDArray[Any]) -> str:
+    """How often each of `truths` (rows) was answered by each of `answers` (columns), in percent of its row.
+
+    What is right is framed; a row without samples stays empty.
+    """
+    pyplot, style = _matplotlib(name)
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    with pyplot.rc_context(style | {"xtick.labelcolor": _COLOURS["ink"], "xtick.major.size": 0}):
+        figure, axes = pyplot.subplots(figsize=(1.1 + 0.62 * len(answers), 0.9 + 0.44 * len(truths)))
+        for (row, column), share in np.ndenumerate(shares):
+            right = truths[row] == answers[column]
+            axes.add_patch(
+                pyplot.Rectangle(
+                    (column - 0.48, row - 0.47), 0.96, 0.94, alpha=share / 125, color=_COLOURS["model"], lw=0
+                )
+            )
+            if right:
+                frame = {"fill": False, "edgecolor": _COLOURS["ink"], "linewidth": 1.2}
+                axes.add_patch(pyplot.Rectangle((column - 0.48, row - 0.47), 0.96, 0.94, **frame))
+            if counts[row, column]:
+                weight = "bold" if right else "normal"
+                axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=_COLOURS["ink"], weight=weight)
+        axes.set_xticks(range(len(answers)), [answer.replace("-", "-\n") for answer in answers])
+        axes.set_yticks(
+            range(len(truths)), [f"{truth} ({n:,})" for truth, n in zip(truths, counts.sum(axis=1), strict=True)]
+        )
+        axes.set_xlim(-0.5, len(answers) - 0.5)
+        axes.set_ylim(len(truths) - 0.5, -0.5)
+        axes.set_xlabel("answered, % of the row")
+        axes.spines["bottom"].set_visible(False)
+        described = (
+            f"{truth} ({row.sum():,}): " + ", ".join(f"{a} {n:,}" for a, n in zip(answers, row, strict=True))
+            for truth, row in zip(truths, counts, strict=True)
+        )
+        return _svg(figure, name, "Reference, then answers: " + "; ".join(described))
+
+
 def bar_chart(name: str, bars: Sequence[tuple[str, Sequence[int]]], parts: Sequence[str] = ("",)) -> str:
     """Counts as horizontal bars, label and numbers above; each is made of up to three `parts` that lie end to end."""
     pyplot, style = _matplotlib(name)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from radtune.files import read_json, read_jsonl, write_text
-from radtune.report import figures, gallery
+from radtune.report import figures, gallery, mistakes
 from radtune.report.data_section import data_section
 from radtune.report.template import render
 
@@ -83,6 +83,7 @@ def write_report(
         if split == main and name != best.experiment
     }
     key = best.experiment, main
+    rows = read_jsonl(answers[key])
 
     data = data_section(
         samples_table=samples_table,
@@ -106,7 +107,8 @@ def write_report(
         differences=_differences(read_json(differences)),
         results=results,
         losses=_losses(trainings or []),
-        cards=gallery.cards(read_jsonl(answers[key]), _read_scores(scores[key]), others, media_dir),
+        mistakes=[*mistakes.confusions(rows), ("Length of answers", mistakes.lengths(rows))],
+        cards=gallery.cards(rows, _read_scores(scores[key]), others, media_dir),
         data=data,
         config=config.read_text(encoding="utf-8"),
         versions=_versions(),
