@@ -367,6 +367,26 @@ def predict_flags(wildcards):
     )
 
 
+def blank_flags(wildcards):
+    """Those of prediction, by transformers and as a whole, for a sample of the split."""
+    found, adapter = EXPERIMENTS[wildcards.experiment], own_adapter(wildcards)
+    return flags(
+        {key: found["generation"][key] for key in ("max_new_tokens", "batch_size", "cache", "blank")}
+        | {key: found["training"][key] for key in PIXELS}
+        | {"media_dir": MEDIA, "adapter": adapter}
+    )
+
+
+def blank_file(wildcards):
+    """What a tuned model says without looking, where that is asked for."""
+    asked = wildcards.experiment in TRAINED and EXPERIMENTS[wildcards.experiment]["generation"]["blank"]
+    return f"{RESULTS}/predict/{wildcards.experiment}/{wildcards.split}.blank.jsonl" if asked else []
+
+
+def blank_flag(wildcards, input):
+    return f"--blank {input.blank}" if input.blank else ""
+
+
 def chunk_files(wildcards):
     """The chunks of a split's predictions, in order."""
     count = EXPERIMENTS[wildcards.experiment]["generation"]["chunks"]

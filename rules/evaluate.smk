@@ -36,6 +36,7 @@ rule evaluate_split:
         predictions="<results>/predict/{experiment}/{split}.jsonl",
         train=sharegpt_file("train.json"),
         neighbours=neighbours_file,
+        blank=blank_file,
     output:
         scores="<results>/evaluate/{experiment}/{split}.json",
         samples="<results>/evaluate/{experiment}/{split}.samples.parquet",
@@ -47,8 +48,9 @@ rule evaluate_split:
         mem_mb=memory(350, per_mb=110),
     params:
         code=digest("radtune.evaluate.score"),
+        blank=blank_flag,
     shell:
-        "radtune evaluate --predictions {input.predictions} --train {input.train} --neighbours {input.neighbours}"
+        "radtune evaluate --predictions {input.predictions} --train {input.train} --neighbours {input.neighbours} {params.blank}"
         " --out {output.scores} --samples {output.samples} 2> {log}"
 
 

@@ -1,7 +1,8 @@
 """Answers of every experiment, the untuned base among them, greedy and resumable.
 
 In: model, adapter, sharegpt/{dataset}/{split}.json. Out: predict/{experiment}/{split}.jsonl, one line a sample; of an
-experiment in N chunks put together from {split}.1-of-N.jsonl to {split}.N-of-N.jsonl.
+experiment in N chunks put together from {split}.1-of-N.jsonl to {split}.N-of-N.jsonl. {split}.blank.jsonl: some of a tuned
+model's without the pictures.
 """
 
 
@@ -29,6 +30,30 @@ rule predict_split:
     params:
         code=digest("radtune.predict.generate"),
         flags=predict_flags,
+    shell:
+        "radtune predict --gpus {resources.gpu} {resources.limit} {params.flags}"
+        " --model {input.model} --sharegpt {input.sharegpt}"
+        " --out {output} > {log} 2>&1"
+
+
+rule predict_blank:
+    """Generate answers to some samples of a split with a black picture: what the tuned model says without looking."""
+    input:
+        model=model_folder,
+        adapter=own_adapter,
+        sharegpt=sharegpt_file("{split}.json"),
+        media=recipe_files("<results>/images/{recipe}/{shard}"),
+    output:
+        "<results>/predict/{experiment}/{split}.blank.jsonl",
+    log:
+        "<logs>/predict_blank/{experiment}/{split}.log",
+    benchmark:
+        "<benchmarks>/predict_blank/{experiment}/{split}.jsonl"
+    resources:
+        **gpu_job(hours=1, mem_mb=MODEL_MEMORY),
+    params:
+        code=digest("radtune.predict.generate"),
+        flags=blank_flags,
     shell:
         "radtune predict --gpus {resources.gpu} {resources.limit} {params.flags}"
         " --model {input.model} --sharegpt {input.sharegpt}"

@@ -24,16 +24,17 @@ JOBS = {
         **dict.fromkeys(["all", "draw_phantoms", "draw_practice", "enhance_practice", "build_tiny"], 1),
         **dict.fromkeys(["teach_tiny", "train_tiny", "list_shards", "split_samples", "check_texts"], 1),
         **dict.fromkeys(["write_sharegpt", "write_config", "check_budget", "train_adapter", "write_report"], 1),
-        **{"predict_split": 2, "evaluate_split": 2, "find_neighbours": 1, "compare_experiments": 1},
+        "compare_experiments": 1,
+        **{"predict_split": 2, "evaluate_split": 2, "predict_blank": 1, "find_neighbours": 1},
     },
     "config": {
         **dict.fromkeys(["all", "fetch_model", "list_shards", "split_samples", "check_texts"], 1),
         **dict.fromkeys(["write_config", "write_report", "compare_experiments"], 1),
         **{"write_sharegpt": 2, "check_budget": 2, "train_adapter": 2, "predict_split": 3, "evaluate_split": 3},
-        "find_neighbours": 2,
+        **{"find_neighbours": 2, "predict_blank": 2},
     },
 }
-GPU_RULES = {"teach_tiny", "train_tiny", "check_budget", "train_adapter", "predict_split"}
+GPU_RULES = {"teach_tiny", "train_tiny", "check_budget", "train_adapter", "predict_split", "predict_blank"}
 GPU = {"gpu": "1", "gpu_manufacturer": "nvidia", "scale": "0"}
 # What a profile adds to the rules' own: (for rules that ask for nothing, for single rules).
 NOTHING: dict[str, dict[str, str]] = {}

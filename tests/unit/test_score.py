@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from radtune.evaluate.score import evaluate
-from radtune.files import UserError, read_json, write_jsonl
+from radtune.files import UserError, read_json, write_json, write_jsonl
 
 SIDES = ["left", "left-center", "central", "right-center", "right"]
 
@@ -141,3 +142,29 @@ def test_unusable_input_is_named(tmp_path: Path, content: str, message: str) -> 
         evaluate(predictions, tmp_path / "out.json", tmp_path / "out.parquet")
     assert str(predictions) in str(error.value)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["test.jsonl"]
+
+
+def test_floors_from_train_and_from_a_black_picture(tmp_path: Path) -> None:
+    rows = [sample(i, finding(s), finding(s)) | {"image": f"{i}.png"} for i, s in enumerate(SIDES)]
+    turns = [{"role": "user", "content": "?"}]
+    records = [
+        {"tag": "CAPTION", "images": [f"t{i}.png"], "messages": [*turns, {"role": "assistant", "content": finding(s)}]}
+        for i, s in enumerate(["left", "left", "central"])
+    ]
+    write_json(tmp_path / "train.json", records)
+    near = {"image": [f"{i}.png" for i in range(5)], "neighbours": [["t0.png"], [], ["t2.png"], ["t2.png"], ["t1.png"]]}
+    pq.write_table(pa.table(near), tmp_path / "near.parquet")
+    write_jsonl(tmp_path / "predict/lora/test.blank.jsonl", [rows[0], rows[2] | {"prediction": finding("right")}])
+    write_jsonl(tmp_path / "predict/lora/test.jsonl", rows)
+    evaluate(
+        tmp_path / "predict/lora/test.jsonl",
+        tmp_path / "out.json",
+        tmp_path / "out.parquet",
+        train=tmp_path / "train.json",
+        neighbours=tmp_path / "near.parquet",
+        blank=tmp_path / "predict/lora/test.blank.jsonl",
+    )
+    exact = read_json(tmp_path / "out.json")["overall"]["metrics"]["exact_match"]
+    found = {name: (floor["value"], floor["n"]) for name, floor in exact["floors"].items()}
+    assert found == {"shuffled": (0, 5), "common": (20, 5), "nearest": (50, 4), "blank": (50, 2)}
+    assert (exact["floor_name"], exact["floor"], exact["lift"]) == ("nearest", 50, 50)

@@ -28,9 +28,14 @@ REPORT: Jobs = {"write_report": 1}
 CONFIG: Jobs = {"write_config": 1} | REPORT
 SCORES: Jobs = {"evaluate_split": 2, "compare_experiments": 1} | REPORT
 SCORING: Jobs = {"find_neighbours": 1} | SCORES  # all that runs in its image
-ANSWERS: Jobs = {"predict_split": 2} | SCORES
+ANSWERS: Jobs = {"predict_split": 2, "predict_blank": 1} | SCORES
 ADAPTER: Jobs = {"check_budget": 1, "train_adapter": 1} | ANSWERS
-ONE: Jobs = {"predict_split": 1, "evaluate_split": 1, "compare_experiments": 1} | REPORT  # a single experiment's
+ONE: Jobs = {
+    "predict_split": 1,
+    "predict_blank": 1,
+    "evaluate_split": 1,
+    "compare_experiments": 1,
+} | REPORT  # a single experiment's
 DATASET: Jobs = {"write_sharegpt": 1, "find_neighbours": 1} | ADAPTER
 TAUGHT: Jobs = {"teach_tiny": 1, "train_tiny": 1} | ADAPTER  # the tiny model, and what starts from it
 TAUGHT_AGAIN: Jobs = {"train_tiny": 1} | ADAPTER

@@ -13,6 +13,7 @@ from typing import Any
 FLOORS = {
     "shuffled": "references of the same task from another group",
     "common": "the most common answer to the task in train",
+    "blank": "the tuned model's own answers to a black picture, for some of the samples",
     "nearest": "the nearest training image's answer to the task (thumbnails of 32x32 px, correlation)",
 }
 

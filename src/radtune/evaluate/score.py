@@ -41,11 +41,18 @@ TOTALS: dict[str, Callable[[Floats], Floats]] = {
 
 
 def evaluate(
-    predictions: Path, out: Path, samples: Path, *, train: Path | None = None, neighbours: Path | None = None
+    predictions: Path,
+    out: Path,
+    samples: Path,
+    *,
+    train: Path | None = None,
+    neighbours: Path | None = None,
+    blank: Path | None = None,
 ) -> None:
     """Write `out` (JSON) and `samples` (parquet, row i = line i of `predictions`).
 
-    `train`, the ShareGPT file that was trained on, and `neighbours`, of find_neighbours(), make further floors.
+    `train`, the ShareGPT file that was trained on, `neighbours`, of find_neighbours(), and `blank`, predictions of some
+    of the samples without their pictures, make further floors.
     `out`: experiment, split, n, groups, empty and unfinished (numbers of answers), overall (see `block`), tags ({tag:
     block}), signatures ({metric: what it is}).
     Raises UserError, naming file and line, when `predictions` is empty or a line lacks what is needed.
@@ -53,7 +60,9 @@ def evaluate(
     rows = _read(predictions)
     chinese = text.mostly_chinese([row["reference"] for row in rows])
     model = _columns(rows, [row["prediction"] for row in rows], chinese)
-    floors = {name: _columns(rows, answers, chinese) for name, answers in _floors(rows, train, neighbours).items()}
+    floors = {
+        name: _columns(rows, answers, chinese) for name, answers in _floors(rows, train, neighbours, blank).items()
+    }
     tags, groups = (np.array([row[key] for row in rows]) for key in ("tag", "group"))
 
     def part(of: NDArray[np.bool_]) -> dict[str, Any]:
@@ -84,7 +93,9 @@ def evaluate(
     _write_samples(samples, rows, model, floors)
 
 
-def _floors(rows: list[dict[str, Any]], train: Path | None, neighbours: Path | None) -> dict[str, list[str | None]]:
+def _floors(
+    rows: list[dict[str, Any]], train: Path | None, neighbours: Path | None, blank: Path | None
+) -> dict[str, list[str | None]]:
     """{floor: an answer a sample}, of baselines.FLOORS."""
     floors = {"shuffled": baselines.shuffled(rows, SEED)}
     records = read_json(train) if train else []
@@ -97,6 +108,9 @@ def _floors(rows: list[dict[str, Any]], train: Path | None, neighbours: Path | N
         floors["nearest"] = baselines.nearest(
             rows, records, dict(zip(table["image"], table["neighbours"], strict=True))
         )
+    if blank:
+        said = {(row["id"], row["tag"]): row["prediction"] for row in _read(blank)}
+        floors["blank"] = [said.get((row["id"], row["tag"])) for row in rows]
     return floors
 
 

@@ -30,16 +30,19 @@ def answer_all(
     out: Path,
     *,
     chunk: str,
+    some: int | None = None,
     settings: list[Any],
     models: list[Path],
 ) -> None:
-    """Write one JSON line for each sample of the chunk, in the order of `sharegpt`.
+    """Write one JSON line for each sample of the chunk, or for `some` evenly spread, in the order of `sharegpt`.
 
     A line holds id, tag, group, image, prompt, prediction, reference, seconds (its share of its batch's), tokens (new
     ones, without the end token) and stopped (false where the answer was cut at the most tokens). `answers` is asked for
     those that a killed run has left, where it had the same `settings`, `models`, samples and images.
     """
     records = chosen(files.read_json(sharegpt), chunk)
+    if some is not None and some < len(records):
+        records = [records[n * len(records) // some] for n in range(some)]
     for (id, tag), count in Counter(map(_name, records)).items():
         if count > 1:
             raise files.UserError(f"{sharegpt}: sample {id} stands there {count} times under {tag}; keep one of them.")
@@ -84,14 +87,14 @@ def prompt(record: Record) -> str:
     return f"{turns}<|im_start|>assistant\n"
 
 
-def fitted(path: Path, most: int, least: int) -> Any:
-    """An RGB image, resized as in training before the processor's own resize."""
+def fitted(path: Path, most: int, least: int, *, blank: bool = False) -> Any:
+    """An RGB image, resized as in training before the processor's own resize. `blank`: a black one of the same size."""
     from PIL import Image
 
     image: Image.Image = Image.open(path)
     for size in resizes(*image.size, most, least):
         image = image.resize(size)
-    return image.convert("RGB")
+    return Image.new("RGB", image.size) if blank else image.convert("RGB")
 
 
 def end_tokens(tokenizer: Any) -> list[int]:

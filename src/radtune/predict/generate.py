@@ -37,6 +37,7 @@ def predict(
     *,
     adapter: Path | None = None,
     chunk: str = "1-of-1",
+    blank: int | None = None,
     max_new_tokens: int,
     batch_size: int,
     cache: str = "dynamic",
@@ -47,9 +48,11 @@ def predict(
 ) -> None:
     """Write the lines of answer_all(); fp32 on the CPU, bf16 on CUDA.
 
-    `batch_size`: the most prompts a batch, see generate(). `cache`: one of transformers' implementations; static takes
-    all its memory at once, and on a GPU its steps are compiled for each new shape of a batch. `gpus`: as many must be
-    there, and no more; the first is used, its memory up to `gpu_memory_gib`. With that null, none has to be there.
+    `blank`: answer so many samples, evenly spread, with a black picture in place of theirs: what is said without
+    looking. `batch_size`: the most prompts a batch, see generate(). `cache`: one of transformers' implementations;
+    static takes all its memory at once, and on a GPU its steps are compiled for each new shape of a batch. `gpus`: as
+    many must be there, and no more; the first is used, its memory up to `gpu_memory_gib`. With that null, none has to
+    be there.
     """
     limits = {"image_max_pixels": image_max_pixels, "image_min_pixels": image_min_pixels}
 
@@ -58,7 +61,11 @@ def predict(
         with gpu.explained(gpu_memory_gib, lambda _: "the model's weights alone do not fit; take a smaller model"):
             loaded, processor = load(model, adapter, device, cache)
         ordered = by_length(processor, waiting, media_dir, **limits)
-        samples = _ahead(lambda one: (one, encode(processor, one, media_dir, **limits)), ordered, batch_size)
+
+        def encoded(record: Record) -> tuple[Record, dict[str, Any]]:
+            return record, encode(processor, record, media_dir, **limits, blank=blank is not None)
+
+        samples = _ahead(encoded, ordered, batch_size)
         advice = f"lower image_max_pixels (now {image_max_pixels}) or max_new_tokens (now {max_new_tokens})"
         with gpu.explained(gpu_memory_gib, lambda _: f"{advice}; finished samples are kept"):
             yield from generate(loaded, processor, samples, max_new_tokens, batch_size, gpu_memory_gib)
@@ -69,7 +76,8 @@ def predict(
         media_dir,
         out,
         chunk=chunk,
-        settings=[limits, max_new_tokens],  # not the batch size: it may be lowered to resume
+        some=blank,
+        settings=[limits, max_new_tokens, blank],  # not the batch size: it may be lowered to resume
         models=[model, *([adapter] if adapter else [])],
     )
 
@@ -165,7 +173,13 @@ def _ahead(function: Callable[[Record], T], items: list[Record], count: int) -> 
 
 
 def encode(
-    processor: Any, record: Record, media_dir: Path, *, image_max_pixels: int, image_min_pixels: int
+    processor: Any,
+    record: Record,
+    media_dir: Path,
+    *,
+    image_max_pixels: int,
+    image_min_pixels: int,
+    blank: bool = False,
 ) -> dict[str, Any]:
     """A prompt's tensors: input_ids (L,) and, of its images, pixel_values (patches, 1536), image_grid_thw (images, 3).
 
@@ -174,7 +188,7 @@ def encode(
     import torch
 
     text = prompt(record)
-    images = [fitted(media_dir / image, image_max_pixels, image_min_pixels) for image in record["images"]]
+    images = [fitted(media_dir / image, image_max_pixels, image_min_pixels, blank=blank) for image in record["images"]]
     pixels = processor.image_processor(images=images, return_tensors="pt") if images else {}
     for grid in pixels.get("image_grid_thw", []):
         pads = processor.image_token * (int(grid.prod()) // processor.image_processor.merge_size**2)

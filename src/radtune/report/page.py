@@ -24,7 +24,9 @@ FLOORS = {
     "shuffled": "shuffled references",
     "common": "most common answer",
     "nearest": "nearest training image",
+    "blank": "black picture",
 }
+BLANK = "blank"  # the floor that is an experiment's own
 CHARTS = {
     "rouge_l": "ROUGE-L",
     "exact_match": "Exact match",
@@ -200,8 +202,16 @@ def cautions(results: Sequence[Evaluation], main: str) -> list[str]:
     """What a reader has to know before any figure."""
     notes = []
     shown = [r for r in results if r.split == main]
-    # The floors depend on the samples alone.
-    if len({(r.content["n"], repr(r.content["overall"]["metrics"]["rouge_l"]["floors"])) for r in shown}) > 1:
+    # This floor depends on the samples alone.
+    if (
+        len(
+            {
+                (r.content["n"], repr(r.content["overall"]["metrics"]["rouge_l"]["floors"].get("shuffled")))
+                for r in shown
+            }
+        )
+        > 1
+    ):
         counts = ", ".join(f"{r.experiment} {r.content['n']:,}" for r in shown)
         notes.append(f"The experiments were not scored on the same samples ({counts}): do not compare them.")
     if (groups := min(r.content["groups"] for r in shown)) < 20:
@@ -223,11 +233,14 @@ def _score_table(results: Sequence[Evaluation]) -> list[dict[str, Any]]:
         | {name: (m["value"], m["interval"]) if (m := r.metric(name)) else None for name in HEADLINE}
         for r in results
     ]
-    metrics = results[0].content["overall"]["metrics"]
-    for floor in metrics["rouge_l"]["floors"]:
-        found = {name: metrics[name]["floors"].get(floor) if name in metrics else None for name in HEADLINE}
-        cells = {name: (of["value"], of["interval"]) if of else None for name, of in found.items()}
-        rows.append({"label": FLOORS[floor], "kind": "floor", "n": metrics["rouge_l"]["floors"][floor]["n"]} | cells)
+    for r in results:
+        metrics = r.content["overall"]["metrics"]
+        for floor, of in metrics["rouge_l"]["floors"].items():
+            if r is results[0] or floor == BLANK:  # the others are the same for every experiment
+                found = {name: metrics[name]["floors"].get(floor) if name in metrics else None for name in HEADLINE}
+                cells = {name: (of["value"], of["interval"]) if of else None for name, of in found.items()}
+                label = f"{r.experiment}, {FLOORS[floor]}" if floor == BLANK else FLOORS[floor]
+                rows.append({"label": label, "kind": "floor", "n": of["n"]} | cells)
     return rows
 
 
