@@ -19,13 +19,14 @@ setup: .venv/.done
 	touch $@
 
 demo: setup  ## parquet to report, with a real model at a tiny size
-	snakemake --cores $(CORES) --configfile config/demo.yaml
+	@# as many tiny trainings at a time as there are cores: each computes on one
+	snakemake --cores $(CORES) --resources gpu=$(CORES) --configfile config/demo.yaml
 
 test: setup  ## unit tests, then real workflow runs
 	pytest
 
-test-places: setup  ## images, Apptainer, SLURM, profiles, kills; as root, installs what it needs on Debian 12
-	pytest tests/cluster
+test-places: setup  ## images, Apptainer, SLURM, profiles, kills, the page in a browser; as root, installs what it needs on Debian 12
+	pytest tests/cluster tests/browser
 
 lint: setup
 	ruff check .

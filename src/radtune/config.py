@@ -39,7 +39,7 @@ def resolve(raw: Config) -> Config:
     if abs(total - 1) > 1e-9:
         raise UserError(f"config: split.fractions sum to {total:g}, not 1.")
     _folder(config["dataset"], "dataset")
-    given = {name: value or {} for name, value in config["experiments"].items()}
+    given = {name: value or {} for name, value in config["experiments"].items() if value is not False}
     given = {"base": {}} | given
     if given["base"].get("training") or "init_adapter" in given["base"]:
         raise UserError("config: experiments.base is the untuned model; give the trained one another name.")

@@ -91,6 +91,12 @@ def test_a_part_of_the_tiny_models_training_keeps_the_rest() -> None:
     assert whole["num_train_epochs"] == 1
 
 
+def test_an_experiment_that_is_false_is_left_out() -> None:
+    assert list(resolve({"experiments": {"a": False, "b": None}})["experiments"]) == ["base", "b"]
+    with pytest.raises(UserError, match=r"experiments\.a: "):
+        resolve({"experiments": {"a": True}})
+
+
 def test_experiments_share_a_dataset_only_where_nothing_in_it_differs() -> None:
     given = {"same": {"generation": {"batch_size": 2}}, "english": {"prompts": {"language": "en"}}}
     given |= {"florence": {"answers": {"box": "florence"}}, "plain": {"images": "plain"}}

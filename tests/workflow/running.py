@@ -22,6 +22,7 @@ SMALL: dict[str, Any] = {
     "model": {"tiny": {"images": 32, "see_steps": 5}},
     "training": {"num_train_epochs": 1},
     "generation": {"max_new_tokens": 16},
+    "experiments": {"lora_unboxed": False, "lora_plain": False},
     "limits": {"quarantine_share": 0.2},
 }
 

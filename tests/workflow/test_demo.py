@@ -11,7 +11,7 @@ from running import ROOT, offline, place, snakemake
 from radtune.files import read_json, read_jsonl
 
 pytestmark = pytest.mark.slow
-CONFIG = ("--configfile", "config/demo.yaml")
+CONFIG = ("--resources", "gpu=2", "--configfile", "config/demo.yaml")
 
 
 @pytest.fixture(scope="module")
