@@ -383,8 +383,9 @@ def blank_file(wildcards):
     return f"{RESULTS}/predict/{wildcards.experiment}/{wildcards.split}.blank.jsonl" if asked else []
 
 
-def blank_flag(wildcards, input):
-    return f"--blank {input.blank}" if input.blank else ""
+def evaluate_flags(wildcards, input):
+    blank = {"blank": input.blank} if input.blank else {}
+    return flags(blank | {"box": EXPERIMENTS[wildcards.experiment]["answers"]["box"]})
 
 
 def chunk_files(wildcards):

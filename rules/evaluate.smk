@@ -37,6 +37,7 @@ rule evaluate_split:
         train=sharegpt_file("train.json"),
         neighbours=neighbours_file,
         blank=blank_file,
+        geometry=recipe_files("<results>/images/{recipe}/geometry/{shard}.parquet"),
     output:
         scores="<results>/evaluate/{experiment}/{split}.json",
         samples="<results>/evaluate/{experiment}/{split}.samples.parquet",
@@ -48,9 +49,10 @@ rule evaluate_split:
         mem_mb=memory(350, per_mb=110),
     params:
         code=digest("radtune.evaluate.score"),
-        blank=blank_flag,
+        flags=evaluate_flags,
     shell:
-        "radtune evaluate --predictions {input.predictions} --train {input.train} --neighbours {input.neighbours} {params.blank}"
+        "radtune evaluate --predictions {input.predictions} --train {input.train} --neighbours {input.neighbours}"
+        " --geometry {input.geometry} {params.flags}"
         " --out {output.scores} --samples {output.samples} 2> {log}"
 
 

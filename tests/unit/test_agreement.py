@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from radtune.data.agreement import compare, stated
 from radtune.data.answers import TAGS, parse, settled
-from radtune.data.boxes import Box, percent_of, words_of
+from radtune.data.boxes import percent_of, words_of
+from radtune.frames import Box
 from radtune.images.overlay import find_box
 from radtune.images.read import decode
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from radtune.data.answers import _HIDDEN, FORMS, NUMBERS, TAGS, Parts, parse, render, settled, tag_of
-from radtune.data.boxes import Letterbox
+from radtune.frames import Letterbox
 from radtune.reasons import Reason, Unusable
 
 SQUARE = Letterbox(512, 512, 448, 448, 448, 0, 0)

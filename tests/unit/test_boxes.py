@@ -6,19 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from radtune.data.boxes import (
-    Box,
-    Frame,
-    Letterbox,
     from_florence,
     from_lists,
     from_value,
     grounding,
-    iou,
     percent_of,
     settle,
     tolerance,
     words_of,
 )
+from radtune.frames import Box, Frame, Letterbox, iou
 from radtune.images.enhance import letterbox
 
 SIDES = st.integers(16, 3000)

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from test_prepare import prepare
 
-from radtune.data.boxes import Box, Letterbox, format_box
+from radtune.data.boxes import format_box
 from radtune.files import UserError, read_json, write_json
+from radtune.frames import Box, Letterbox
 from radtune.report import figures, preview
 from radtune.report.data_section import exposure
 

@@ -106,6 +106,23 @@ def test_boxes_and_tags_are_kept_apart(tmp_path: Path) -> None:
     assert per_sample[3]["box_reference"] is None
 
 
+def test_boxes_are_compared_in_the_original_image(tmp_path: Path) -> None:
+    """512 x 256 px lie at 250..750 down the square; the answer adds the padding above, which is not of the image."""
+    answer, truth = (f'[{{"bbox_2d": [0, {top}, 500, 500]}}]' for top in (0, 250))
+    rows = [sample(0, answer, truth) | {"image": "enhanced/shard/a.jpg"}, sample(1, "?", truth) | {"image": "s/b.jpg"}]
+    write_jsonl(tmp_path / "predict/lora/test.jsonl", rows[:1])
+    place = {"width": 512, "height": 256, "size": 448, "new_width": 448, "new_height": 224, "left": 0, "top": 112}
+    pq.write_table(pa.Table.from_pylist([{"image_sha256": "0", "file": "a.jpg"} | place]), tmp_path / "shard.parquet")
+    out, samples = tmp_path / "out.json", tmp_path / "out.parquet"
+    for geometry, iou in (([tmp_path / "shard.parquet"], 100), ([], 50)):
+        evaluate(tmp_path / "predict/lora/test.jsonl", out, samples, geometry=geometry)
+        assert read_json(out)["overall"]["metrics"]["iou"]["value"] == pytest.approx(iou)
+        assert ("original" in read_json(out)["signatures"]["iou"]) == bool(geometry)
+    write_jsonl(tmp_path / "predict/lora/test.jsonl", rows)
+    with pytest.raises(UserError, match=r"No image s/b.jpg in .*shard.parquet; make them from the same samples"):
+        evaluate(tmp_path / "predict/lora/test.jsonl", out, samples, geometry=[tmp_path / "shard.parquet"])
+
+
 def test_empty_predictions_score_zero(tmp_path: Path) -> None:
     result, _ = run(tmp_path, [sample(i, "", finding(s)) | {"stopped": False} for i, s in enumerate(SIDES)])
     assert (result["empty"], result["unfinished"]) == (5, 5)

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from radtune import places
-from radtune.data.boxes import Box, centre_of, iou, percent_of, readings, tolerance, words_of
+from radtune.data.boxes import centre_of, percent_of, readings, tolerance, words_of
+from radtune.frames import Box, iou
 
 KINDS = ("coordinates", "horizontal", "vertical", "percentage")
 MIN_IOU = 0.5  # the usual bound of "the same box"; two boxes that merely lie near each other stay below it

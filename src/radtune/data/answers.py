@@ -16,7 +16,7 @@ from typing import Any
 
 from radtune import places
 from radtune.data import boxes
-from radtune.data.boxes import Box, Letterbox
+from radtune.frames import Box, Letterbox
 from radtune.reasons import MAX_CHARS, RECORD_KEYS, Reason, Unusable
 
 TAGS = (

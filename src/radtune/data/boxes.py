@@ -1,4 +1,4 @@
-"""Boxes that know their frame: read from text, moved with the letterbox, put in words, written for the model.
+"""Boxes read from text, settled by what the pixels show, put in words, written for the model.
 
 Edges are x1, y1, x2, y2. A box found in the pixels has inclusive outer edges in original pixels. Florence-2 quantises
 on the original size: q = clamp(floor(v * 1000 / size), 0, 999), and back v = (q + 0.5) * size / 1000. Qwen3-VL grounds
@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
+from radtune.frames import Box, Frame, Letterbox, whole
 from radtune.places import COLUMNS, ROWS
-
-Edges = tuple[float, float, float, float]
 
 _RUN = re.compile(r"[\s,]*".join([r"<loc_([0-9]{1,4})>"] * 4))
 _NUMBER = r"\s*(-?[0-9]{1,6}(?:\.[0-9]{1,9})?)\s*"
@@ -28,100 +25,6 @@ _KEYS = (  # of a mapping that holds the four numbers one by one
     ("x", "y", "width", "height"),
     ("x", "y", "w", "h"),
 )
-
-
-class Letterbox(NamedTuple):
-    """A width x height image scaled to fit a size x size canvas, centred: x' = x * new_width / width + left."""
-
-    width: int
-    height: int
-    size: int
-    new_width: int
-    new_height: int
-    left: int
-    top: int
-
-
-class Frame(StrEnum):
-    ORIGINAL = "original pixels"
-    LETTERBOXED = "letterboxed pixels"
-    THOUSANDTHS = "thousandths of the letterboxed picture"
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A box with an area, in one frame; a conversion from another frame than its own raises ValueError."""
-
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-    frame: Frame = Frame.ORIGINAL
-
-    def __post_init__(self) -> None:
-        if not (self.x1 < self.x2 and self.y1 < self.y2):
-            raise ValueError(f"{self.edges} in {self.frame} is no box: its corners are swapped or it has no area.")
-
-    @classmethod
-    def of(cls, edges: Iterable[float], frame: Frame = Frame.ORIGINAL) -> Box:
-        x1, y1, x2, y2 = edges
-        return cls(x1, y1, x2, y2, frame)
-
-    @property
-    def edges(self) -> Edges:
-        return self.x1, self.y1, self.x2, self.y2
-
-    def _in(self, *frames: Frame) -> Edges:
-        if self.frame not in frames:
-            raise ValueError(f"The box is in {self.frame}, where {' or '.join(frames)} are needed.")
-        return self.edges
-
-    @classmethod
-    def from_loc(cls, loc: Sequence[int], width: int, height: int) -> Box:
-        """From Florence-2's 0..999 of a width x height original, to the middle of each quantisation step."""
-        x1, y1, x2, y2 = loc
-        return cls.of((q + 0.5) * v / 1000 for q, v in ((x1, width), (y1, height), (x2, width), (y2, height)))
-
-    def scaled(self, place: Letterbox) -> Box:
-        """From original to letterboxed pixels."""
-        x1, y1, x2, y2 = self._in(Frame.ORIGINAL)
-        # multiplied first, so that the picture's own edge stays exactly on it
-        xs = [x * place.new_width / place.width + place.left for x in (x1, x2)]
-        ys = [y * place.new_height / place.height + place.top for y in (y1, y2)]
-        return Box(xs[0], ys[0], xs[1], ys[1], Frame.LETTERBOXED)
-
-    def unscaled(self, place: Letterbox) -> Box:
-        """From letterboxed back to original pixels."""
-        x1, y1, x2, y2 = self._in(Frame.LETTERBOXED)
-        xs = [(x - place.left) * place.width / place.new_width for x in (x1, x2)]
-        ys = [(y - place.top) * place.height / place.new_height for y in (y1, y2)]
-        return Box(xs[0], ys[0], xs[1], ys[1])
-
-    def to_thousandths(self, place: Letterbox) -> Box:
-        """From letterboxed pixels to 0..1000 of the letterboxed picture."""
-        return Box.of((v * 1000 / place.size for v in self._in(Frame.LETTERBOXED)), Frame.THOUSANDTHS)
-
-    def from_thousandths(self, place: Letterbox) -> Box:
-        """From 0..1000 of the letterboxed picture to letterboxed pixels."""
-        return Box.of((v * place.size / 1000 for v in self._in(Frame.THOUSANDTHS)), Frame.LETTERBOXED)
-
-    def to_loc(self, place: Letterbox) -> list[int]:
-        """Florence-2's 0..999 of the picture whose pixels the box is in, the original or the letterboxed one."""
-        edges = self._in(Frame.ORIGINAL, Frame.LETTERBOXED)
-        sides = (place.width, place.height) if self.frame == Frame.ORIGINAL else (place.size, place.size)
-        return _whole([int(v * 1000 // side) for v, side in zip(edges, sides * 2, strict=True)], 999)
-
-    def clamped(self, width: int, height: int) -> Box:
-        """The part inside the width x height original; ValueError where there is none."""
-        x1, y1, x2, y2 = self._in(Frame.ORIGINAL)
-        return Box(max(0, x1), max(0, y1), min(width, x2), min(height, y2))
-
-
-def _whole(steps: list[int], last: int) -> list[int]:
-    """Whole numbers within 0..last, opposite edges at least one step apart so that a thin box stays a box."""
-    x1, y1, x2, y2 = steps
-    x1, y1 = (min(max(0, v), last - 1) for v in (x1, y1))
-    return [x1, y1, min(max(x1 + 1, x2), last), min(max(y1 + 1, y2), last)]
 
 
 def from_florence(text: str) -> tuple[str, list[list[int]]]:
@@ -190,17 +93,9 @@ def settle(values: Sequence[float], found: Sequence[int], width: int, height: in
     return min(agreeing, key=lambda one: sum(abs(a - b) for a, b in zip(one[1].edges, found, strict=True)))
 
 
-def iou(a: Box, b: Box) -> float:
-    """Intersection over union, 0 to 1, of two boxes of one frame."""
-    ax1, ay1, ax2, ay2 = a.edges
-    bx1, by1, bx2, by2 = b._in(a.frame)
-    shared = max(0.0, min(ax2, bx2) - max(ax1, bx1)) * max(0.0, min(ay2, by2) - max(ay1, by1))
-    return shared / ((ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - shared)
-
-
 def centre_of(box: Box, width: int, height: int) -> tuple[float, float]:
     """Where the middle of a box in original pixels lies across and down the picture, 0 to 1."""
-    x1, y1, x2, y2 = box._in(Frame.ORIGINAL)
+    x1, y1, x2, y2 = box.edges_in(Frame.ORIGINAL)
     return (x1 + x2) / (2 * width), (y1 + y2) / (2 * height)
 
 
@@ -212,7 +107,7 @@ def words_of(box: Box, width: int, height: int) -> tuple[str, str]:
 
 def percent_of(box: Box, width: int, height: int) -> float:
     """The share in percent of a width x height picture that a box in original pixels takes up."""
-    x1, y1, x2, y2 = box._in(Frame.ORIGINAL)
+    x1, y1, x2, y2 = box.edges_in(Frame.ORIGINAL)
     return 100 * (x2 - x1) * (y2 - y1) / (width * height)
 
 
@@ -227,7 +122,7 @@ def grounding(box: Box, label: str, form: str, place: Letterbox) -> dict[str, An
         box = box.scaled(place)
     if form in ("source", "florence"):
         return label + "".join(f"<loc_{q}>" for q in box.to_loc(place))
-    steps = _whole([round(v) for v in box.to_thousandths(place).edges], 1000)
+    steps = whole([round(v) for v in box.to_thousandths(place).edges], 1000)
     return {"bbox_2d": steps} | ({"label": label} if label else {})
 
 

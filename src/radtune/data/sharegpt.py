@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import yaml
 
 from radtune.data.answers import TAGS, render
-from radtune.data.boxes import Letterbox
 from radtune.data.groups import SPLITS
 from radtune.files import UserError, replacing, write_json, write_text
+from radtune.frames import read_geometry
 
 _FILE = {
     "formatting": "sharegpt",
@@ -49,11 +49,7 @@ def write_sharegpt(
 ) -> None:
     """Write DIR/{split}.json and DIR/dataset_info.json. `media` is the recipe's folder under the media folder."""
     wordings = read_prompts(prompts)
-    places: dict[str, tuple[str, Letterbox]] = {}
-    for path in sorted(geometry):
-        table = pq.read_table(path, columns=["image_sha256", "file", *Letterbox._fields])
-        for sha256, file, *numbers in zip(*(column.to_pylist() for column in table.columns), strict=True):
-            places[sha256] = (f"{media}/{path.stem}/{file}", Letterbox(*numbers))
+    places = {sha256: (f"{media}/{file}", letterbox) for sha256, file, letterbox in read_geometry(geometry)}
     lines: dict[str, list[str]] = {split: [] for split in SPLITS}
     encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make one an entry
     names = ["sample", "tag", "group", "split", "image_sha256", "parts"]

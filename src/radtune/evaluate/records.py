@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from radtune.evaluate import boxes, text
+from radtune.frames import Letterbox
 from radtune.reasons import RECORD_KEYS
 
 _AGREE = "mean over records of the reference's {0}: ROUGE-L x 100 of the prediction's, 0 where it has none"
@@ -17,7 +18,7 @@ SIGNATURES = {
     "record_keys": f"share in percent of answers with all of the keys {', '.join(RECORD_KEYS)}, whatever their form",
     "record_fields": "mean of the fields below over those that the reference fills in",
     **{f"record_{key.replace(' ', '_')}": _AGREE.format(key) for key in RECORD_KEYS[:-1]},
-    "record_bloc": "intersection over union x 100 where the reference's bloc holds a box, else exact match",
+    "record_bloc": "intersection over union x 100, as iou, where the reference's bloc holds a box, else exact match",
 }
 
 Record = dict[str, Any]
@@ -47,13 +48,14 @@ def parse(answer: str) -> tuple[Record | None, bool]:
     return (line or None), False
 
 
-def scores(prediction: str, reference: str) -> dict[str, float]:
-    """Metrics of one pair, 0 to 100; nothing where the reference is no record."""
+def scores(prediction: str, reference: str, place: Letterbox | None = None, form: str = "qwen3vl") -> dict[str, float]:
+    """Metrics of one pair, 0 to 100; nothing where the reference is no record. `place`, `form`: see boxes.read."""
     truth, is_json = parse(reference)
     if truth is None:
         return {}
     answer, valid = parse(prediction)
-    fields = {key: _agreement(key, (answer or {}).get(key), truth[key]) for key in RECORD_KEYS if truth.get(key)}
+    said = answer or {}
+    fields = {key: _agreement(key, said.get(key), truth[key], place, form) for key in RECORD_KEYS if truth.get(key)}
     result = {f"record_{key.replace(' ', '_')}": score for key, score in fields.items()}
     result["record_keys"] = 100.0 * (answer is not None and all(key in answer for key in RECORD_KEYS))
     if is_json:
@@ -63,13 +65,11 @@ def scores(prediction: str, reference: str) -> dict[str, float]:
     return result
 
 
-def _agreement(key: str, ours: object, theirs: object) -> float:
+def _agreement(key: str, ours: object, theirs: object, place: Letterbox | None, form: str) -> float:
     said, meant = (value if isinstance(value, str) else json.dumps(value) for value in (ours, theirs))
     if ours is None:
         return 0.0
     if key != "bloc":
         return text.rouge(said, meant)["rouge_l"]
-    truth, answer = boxes.parse(meant), boxes.parse(said)
-    if truth:
-        return 100 * boxes.iou(answer, truth) if answer else 0.0
-    return text.exact_match(said, meant)
+    box = boxes.scores(said, meant, place, form)
+    return box["iou"] if box else text.exact_match(said, meant)

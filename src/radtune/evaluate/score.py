@@ -1,10 +1,10 @@
 """Score predictions: every metric for the model and for floors that never saw the image, overall and for each tag.
 
-radtune evaluate --predictions lora/test.jsonl --train train.json --neighbours neighbours.parquet --out test.json \\
-    --samples test.samples.parquet
+radtune evaluate --predictions lora/test.jsonl --train train.json --neighbours neighbours.parquet \\
+        --geometry geometry/*.parquet --out test.json --samples test.samples.parquet
 
-Scores run from 0 to 100, but for `area_error` (percentage points). Intervals come from resampling whole groups,
-because samples of one group are no independent evidence.
+Scores run from 0 to 100, but for `area_error` (percentage points), `centre_error_px` (pixels) and numbers of findings.
+Intervals come from resampling whole groups, because samples of one group are no independent evidence.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 
 from radtune.evaluate import baselines, bootstrap, boxes, clinical, records, slots, text
 from radtune.files import UserError, read_json, replacing, write_json
+from radtune.frames import Letterbox, read_geometry
 
 SEED = 0
-PARTS = (slots, clinical, records, boxes)  # what a text says, each with its SIGNATURES and scores()
-LOWER = {"area_error", "area_missing", "box_unparsed", "findings_invented", "findings_missed"}  # where less is better
+LOWER = {"area_error", "area_missing", "box_unparsed", "findings_invented", "findings_missed"} | {
+    name for name in boxes.signatures(True) if name.startswith("centre_error")
+}  # where less is better
 _REQUIRED = ("id", "tag", "group", "prediction", "reference")
 
 Floats = NDArray[np.float64]
@@ -48,21 +50,23 @@ def evaluate(
     train: Path | None = None,
     neighbours: Path | None = None,
     blank: Path | None = None,
+    geometry: list[Path] | None = None,
+    box: str = "qwen3vl",
 ) -> None:
     """Write `out` (JSON) and `samples` (parquet, row i = line i of `predictions`).
 
     `train`, the ShareGPT file that was trained on, `neighbours`, of find_neighbours(), and `blank`, predictions of some
-    of the samples without their pictures, make further floors.
+    of the samples without their pictures, make further floors. With `geometry`, the images' tables of every shard,
+    boxes are compared in the original image; `box` is the form of the answers, as in the config's answers.box.
     `out`: experiment, split, n, groups, empty and unfinished (numbers of answers), overall (see `block`), tags ({tag:
     block}), signatures ({metric: what it is}).
     Raises UserError, naming file and line, when `predictions` is empty or a line lacks what is needed.
     """
     rows = _read(predictions)
     chinese = text.mostly_chinese([row["reference"] for row in rows])
-    model = _columns(rows, [row["prediction"] for row in rows], chinese)
-    floors = {
-        name: _columns(rows, answers, chinese) for name, answers in _floors(rows, train, neighbours, blank).items()
-    }
+    columns = partial(_columns, rows, chinese=chinese, frames=_frames(rows, geometry, box))
+    model = columns([row["prediction"] for row in rows])
+    floors = {name: columns(answers) for name, answers in _floors(rows, train, neighbours, blank).items()}
     tags, groups = (np.array([row[key] for row in rows]) for key in ("tag", "group"))
 
     def part(of: NDArray[np.bool_]) -> dict[str, Any]:
@@ -84,13 +88,27 @@ def evaluate(
                 "bleu": f"sacreBLEU corpus BLEU, {text.bleu_signature(chinese)}",
                 **{f"bleu_{n}": f"the same up to {n}-grams" for n in (1, 2, 3)},
                 **text.signatures(chinese),
-                **{key: value for part in PARTS for key, value in part.SIGNATURES.items()},
+                **slots.SIGNATURES,
+                **clinical.SIGNATURES,
+                **records.SIGNATURES,
+                **boxes.signatures(bool(geometry)),
                 "floors": {name: baselines.FLOORS[name] for name in floors},
                 "interval": bootstrap.SIGNATURE,
             },
         },
     )
     _write_samples(samples, rows, model, floors)
+
+
+def _frames(rows: list[dict[str, Any]], geometry: list[Path] | None, form: str) -> list[tuple[Letterbox | None, str]]:
+    """Of each sample what boxes.read needs beside the answer."""
+    if not geometry:
+        return [(None, form)] * len(rows)
+    places = {file: place for _, file, place in read_geometry(geometry)}
+    images = ["/".join(str(row.get("image")).split("/")[-2:]) for row in rows]  # SHARD/FILE
+    if missing := set(images) - places.keys():
+        raise UserError(f"No image {min(missing)} in {', '.join(map(str, geometry))}; make them from the same samples.")
+    return [(places[image], form) for image in images]
 
 
 def _floors(
@@ -172,7 +190,13 @@ def _read(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _columns(rows: Sequence[Mapping[str, str]], answers: Sequence[str | None], chinese: bool) -> Columns:
+def _columns(
+    rows: Sequence[Mapping[str, str]],
+    answers: Sequence[str | None],
+    *,
+    chinese: bool,
+    frames: Sequence[tuple[Letterbox | None, str]],
+) -> Columns:
     scored: list[dict[str, float]] = []
     bleu, finding, anatomy = (np.full((len(rows), width), np.nan) for width in (10, 3, 3))
     for i, (row, answer) in enumerate(zip(rows, answers, strict=True)):
@@ -180,11 +204,13 @@ def _columns(rows: Sequence[Mapping[str, str]], answers: Sequence[str | None], c
             scored.append({})
             continue
         pair = answer, row["reference"]
-        scored.append(text.scores(*pair) | {key: value for part in PARTS for key, value in part.scores(*pair).items()})
+        scored.append(text.scores(*pair) | slots.scores(*pair) | clinical.scores(*pair))
+        scored[-1] |= records.scores(*pair, *frames[i]) | boxes.scores(*pair, *frames[i])
         bleu[i] = text.bleu_counts(*pair, chinese)
         counts = clinical.counts(*pair)
         finding[i], anatomy[i] = counts.get("finding", np.nan), counts.get("anatomy", np.nan)
-    names = [*text.signatures(chinese), *(name for part in PARTS for name in part.SIGNATURES)]
+    names = [*text.signatures(chinese), *slots.SIGNATURES, *clinical.SIGNATURES, *records.SIGNATURES]
+    names += boxes.signatures(True)
     counted = {"bleu": bleu, "finding": finding, "anatomy": anatomy}
     return {name: counted[name.split("_")[0]] for name in TOTALS} | {
         name: np.array([s.get(name, np.nan) for s in scored], np.float64) for name in names if name not in TOTALS
@@ -203,7 +229,7 @@ def _write_samples(
         columns |= {prefix + name: pa.array(v, from_pandas=True) for name, v in scores.items() if name not in TOTALS}
     truths = [boxes.parse(row["reference"]) for row in rows]
     answers = [boxes.parse(row["prediction"]) if truth else None for row, truth in zip(rows, truths, strict=True)]
-    columns["box_reference"] = pa.array(truths, pa.list_(pa.float64()))
-    columns["box_prediction"] = pa.array(answers, pa.list_(pa.float64()))
+    for name, found in (("reference", truths), ("prediction", answers)):
+        columns[f"box_{name}"] = pa.array([box.edges if box else None for box in found], pa.list_(pa.float64()))
     with replacing(path) as temporary:
         pq.write_table(pa.table(columns), temporary)
