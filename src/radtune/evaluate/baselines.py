@@ -55,7 +55,7 @@ def common(samples: Sequence[Mapping[str, str]], train: Sequence[Mapping[str, An
     """
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for record in train:
-        counts[record["tag"]][_answer(record)] += 1
+        counts[record["tag"]][answer(record)] += 1
     most = {tag: min(found, key=lambda text: (-found[text], text)) for tag, found in counts.items()}
     return [most.get(sample["tag"]) for sample in samples]
 
@@ -67,13 +67,14 @@ def nearest(
     answers: dict[tuple[str, str], str] = {}
     for record in train:
         for image in record["images"]:
-            answers.setdefault((image, record["tag"]), _answer(record))
+            answers.setdefault((image, record["tag"]), answer(record))
     return [
         next((answers[n, s["tag"]] for n in neighbours.get(s["image"], ()) if (n, s["tag"]) in answers), None)
         for s in samples
     ]
 
 
-def _answer(record: Mapping[str, Any]) -> str:
-    answer: str = record["messages"][-1]["content"]
-    return answer
+def answer(record: Mapping[str, Any]) -> str:
+    """What a ShareGPT record's model is to say."""
+    said: str = record["messages"][-1]["content"]
+    return said

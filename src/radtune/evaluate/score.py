@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radtune.evaluate import baselines, bootstrap, boxes, clinical, records, slots, text
+from radtune.evaluate import baselines, bootstrap, boxes, clinical, records, semantic, slots, text
 from radtune.files import UserError, read_json, replacing, write_json
 from radtune.frames import Letterbox, read_geometry
 
@@ -56,17 +56,20 @@ def evaluate(
     """Write `out` (JSON) and `samples` (parquet, row i = line i of `predictions`).
 
     `train`, the ShareGPT file that was trained on, `neighbours`, of find_neighbours(), and `blank`, predictions of some
-    of the samples without their pictures, make further floors. With `geometry`, the images' tables of every shard,
-    boxes are compared in the original image; `box` is the form of the answers, as in the config's answers.box.
+    of the samples without their pictures, make further floors; without `train` there is no `semantic`. With `geometry`,
+    the images' tables of every shard, boxes are compared in the original image; `box` is the form of the answers, as in
+    the config's answers.box.
     `out`: experiment, split, n, groups, empty and unfinished (numbers of answers), overall (see `block`), tags ({tag:
     block}), signatures ({metric: what it is}).
     Raises UserError, naming file and line, when `predictions` is empty or a line lacks what is needed.
     """
     rows = _read(predictions)
     chinese = text.mostly_chinese([row["reference"] for row in rows])
-    columns = partial(_columns, rows, chinese=chinese, frames=_frames(rows, geometry, box))
+    trained_on = read_json(train) if train else []
+    space = semantic.fit(baselines.answer(record) for record in trained_on)
+    columns = partial(_columns, rows, chinese=chinese, frames=_frames(rows, geometry, box), space=space)
     model = columns([row["prediction"] for row in rows])
-    floors = {name: columns(answers) for name, answers in _floors(rows, train, neighbours, blank).items()}
+    floors = {name: columns(answers) for name, answers in _floors(rows, trained_on, neighbours, blank).items()}
     tags, groups = (np.array([row[key] for row in rows]) for key in ("tag", "group"))
 
     def part(of: NDArray[np.bool_]) -> dict[str, Any]:
@@ -88,6 +91,7 @@ def evaluate(
                 "bleu": f"sacreBLEU corpus BLEU, {text.bleu_signature(chinese)}",
                 **{f"bleu_{n}": f"the same up to {n}-grams" for n in (1, 2, 3)},
                 **text.signatures(chinese),
+                **({"semantic": space.signature()} if space else {}),
                 **slots.SIGNATURES,
                 **clinical.SIGNATURES,
                 **records.SIGNATURES,
@@ -112,20 +116,17 @@ def _frames(rows: list[dict[str, Any]], geometry: list[Path] | None, form: str) 
 
 
 def _floors(
-    rows: list[dict[str, Any]], train: Path | None, neighbours: Path | None, blank: Path | None
+    rows: list[dict[str, Any]], train: list[dict[str, Any]], neighbours: Path | None, blank: Path | None
 ) -> dict[str, list[str | None]]:
     """{floor: an answer a sample}, of baselines.FLOORS."""
     floors = {"shuffled": baselines.shuffled(rows, SEED)}
-    records = read_json(train) if train else []
     if train:
-        floors["common"] = baselines.common(rows, records)
+        floors["common"] = baselines.common(rows, train)
     if train and neighbours:
         import pyarrow.parquet as pq
 
         table = pq.read_table(neighbours, columns=["image", "neighbours"]).to_pydict()
-        floors["nearest"] = baselines.nearest(
-            rows, records, dict(zip(table["image"], table["neighbours"], strict=True))
-        )
+        floors["nearest"] = baselines.nearest(rows, train, dict(zip(table["image"], table["neighbours"], strict=True)))
     if blank:
         said = {(row["id"], row["tag"]): row["prediction"] for row in _read(blank)}
         floors["blank"] = [said.get((row["id"], row["tag"])) for row in rows]
@@ -196,6 +197,7 @@ def _columns(
     *,
     chinese: bool,
     frames: Sequence[tuple[Letterbox | None, str]],
+    space: semantic.Space | None,
 ) -> Columns:
     scored: list[dict[str, float]] = []
     bleu, finding, anatomy = (np.full((len(rows), width), np.nan) for width in (10, 3, 3))
@@ -212,9 +214,12 @@ def _columns(
     names = [*text.signatures(chinese), *slots.SIGNATURES, *clinical.SIGNATURES, *records.SIGNATURES]
     names += boxes.signatures(True)
     counted = {"bleu": bleu, "finding": finding, "anatomy": anatomy}
-    return {name: counted[name.split("_")[0]] for name in TOTALS} | {
-        name: np.array([s.get(name, np.nan) for s in scored], np.float64) for name in names if name not in TOTALS
-    }
+    meaning = {"semantic": semantic.scores(space, answers, [row["reference"] for row in rows])} if space else {}
+    return (
+        {name: counted[name.split("_")[0]] for name in TOTALS}
+        | meaning
+        | {name: np.array([s.get(name, np.nan) for s in scored], np.float64) for name in names if name not in TOTALS}
+    )
 
 
 def _write_samples(

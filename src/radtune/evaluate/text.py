@@ -163,11 +163,17 @@ def _rouge_scorer() -> Any:
     return RougeScorer(["rouge1", "rouge2"], tokenizer=_Tokenizer())
 
 
+@lru_cache(maxsize=_KEPT)
+def words(text: str) -> list[str]:
+    """The words that ROUGE compares: lower case, stemmed, each CJK character one."""
+    found: list[str] = _rouge_scorer()._tokenizer.tokenize(text)
+    return found
+
+
 def rouge(prediction: str, reference: str) -> dict[str, float]:
     """ROUGE-1, -2 and -L F-measures x 100, equal to rouge-score's with its stemmer on."""
-    scorer = _rouge_scorer()
-    ngrams = scorer.score(reference, prediction)
-    ours, theirs = (scorer._tokenizer.tokenize(text) for text in (prediction, reference))
+    ngrams = _rouge_scorer().score(reference, prediction)
+    ours, theirs = words(prediction), words(reference)
     common = lcs_length(ours, theirs)
     return {
         "rouge_1": 100 * ngrams["rouge1"].fmeasure,
