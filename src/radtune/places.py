@@ -38,10 +38,13 @@ _PLACE = re.compile(
     rf"\b(?:{_COMPOUND})\b|\b(?:{_ANY})(?=(?:(?:\s+and\s+|[\s,-]+)(?:{_ANY}))*\s+(?:part|portion|region|area|section"
     r"|side|corner|quadrant|third|of the (?:image|picture|scan))\b)"
 )
+_SHARE = r"(\d+(?:[.,]\d+)?)\s*(?:[%％]|per ?cent)"
 _AREA = re.compile(
-    r"(?:occup|cover|compris|account|area|size)[^.%％]{0,60}?(\d+(?:\.\d+)?)\s*(?:[%％]|percent)"
-    r"|(?<!\d)(\d+(?:\.\d+)?)\s*(?:[%％]|percent)[^.%％]{0,40}?(?:image|area|picture)"
+    rf"(?:occup|cover|compris|account|area|size|占(?!位)|面积|大小|覆盖)[^.%％。]{{0,60}}?{_SHARE}"
+    rf"|(?<!\d){_SHARE}[^.%％。]{{0,40}}?(?:image|area|picture|图像|影像|面积)"
 )
+_PERCENT_WORDS = re.compile("百分之([零一二两三四五六七八九十点.0-9]+)")
+_TENS = re.compile(r"(\d?)十(\d?)")
 
 _SYNONYMS = {"top": "upper", "lower": "bottom"}
 
@@ -78,6 +81,14 @@ def place(text: str, axis: str) -> str | None:
 
 def area(text: str) -> str | None:
     """The share of the image in percent that lower-case `text` states, in the digits it has there, or None."""
-    if "%" not in text and "％" not in text and "percent" not in text:
+    text = _PERCENT_WORDS.sub(lambda match: f"{_digits(match[1])}%", text)
+    if "%" not in text and "％" not in text and "cent" not in text:
         return None
-    return next((share for m in _AREA.finditer(text) if float(share := m[1] or m[2]) <= 100), None)
+    shares = ((match[1] or match[2]).replace(",", ".") for match in _AREA.finditer(text))
+    return next((share for share in shares if float(share) <= 100), None)
+
+
+def _digits(number: str) -> str:
+    """Of a Chinese number up to 99, its decimals after 点: 十二点五 is 12.5."""
+    number = number.translate(str.maketrans("零一二两三四五六七八九点", "01223456789."))
+    return _TENS.sub(lambda match: f"{match[1] or 1}{match[2] or 0}", number)

@@ -23,12 +23,14 @@ SIGNATURES = {
     "findings_missed": "findings that a reference states and its prediction does not, mean number (lower is better)",
     "denial": "accuracy (%): the findings that both name, stated by both or denied by both",
     "anatomy_f1": "F1 x 100 of the anatomical terms named, all samples together",
-    "laterality": "accuracy (%): left, right, midline, both sides: all that the reference names and no other",
+    "laterality": "accuracy (%): left, right, midline, both sides: all that the reference names and no other; a "
+    "midline shift is no side",
 }
 
 Counts = tuple[int, int, int]  # in both, in the prediction alone, in the reference alone
 Ways = tuple[re.Pattern[str], dict[str, str]]  # a pattern, and the term of each of its groups
-_PART = re.compile(r"[;!?。；！？\n]+|\.+(?!\d)")
+_PART = re.compile(r'[;!?。；！？\n"]+|\.+(?!\d)')  # a quotation mark ends a record's field
+_JOINED = re.compile(r"\b(fronto|parieto|temporo|occipito)-?(?=[a-z])", re.IGNORECASE)  # two lobes in one word
 
 
 @cache
@@ -44,8 +46,14 @@ def _ways(section: str) -> Ways:
     """One pattern for all ways to say the section's terms, the longest first."""
     ways = [(way, term) for term, ways in _lexicon()[section].items() for way in ways]
     ways.sort(key=lambda way: -len(way[0]))
-    groups = [rf"(?P<w{n}>\b(?:{way})\b)" if way.isascii() else f"(?P<w{n}>{way})" for n, (way, _) in enumerate(ways)]
-    return re.compile("|".join(groups), re.IGNORECASE), {f"w{n}": term for n, (_, term) in enumerate(ways)}
+    english, chinese = (
+        "|".join(f"(?P<w{n}>{way})" for n, (way, _) in enumerate(ways) if way.isascii() == latin) or "(?!)"
+        for latin in (True, False)
+    )
+    # What is called non-haemorrhagic or 非出血性 is not named. The edges stand outside, as most places in a text have
+    # none and all ways need not be tried there; re.ASCII, so that a word ends where Chinese begins.
+    pattern = rf"\b(?<!non-)(?:{english})\b|(?=[^\x00-\x7f])(?<!非)(?:{chinese})"
+    return re.compile(pattern, re.IGNORECASE | re.ASCII), {f"w{n}": term for n, (_, term) in enumerate(ways)}
 
 
 @lru_cache(maxsize=2**16)
@@ -53,11 +61,11 @@ def named(text: str, section: str) -> dict[str, bool]:
     """{term: whether it is stated, not denied} of the lexicon's section that `text` names."""
     pattern, terms = _ways(section)
     found: dict[str, bool] = {}
-    for part in _PART.split(text):
+    for part in _PART.split(_JOINED.sub(r"\1 ", text)):
         matches = list(pattern.finditer(part))
         denied = list(_denied(part)) if matches else []
         for match in matches:
-            stated = not any(start <= match.start() < end for start, end in denied)
+            stated = not any(start < match.end() and match.start() < end for start, end in denied)
             term = terms[str(match.lastgroup)]
             found[term] = found.get(term, False) or stated
     return found
@@ -97,10 +105,15 @@ def scores(prediction: str, reference: str) -> dict[str, float]:
     both = ours.keys() & theirs.keys()
     if both:
         result["denial"] = 100 * sum(ours[term] == theirs[term] for term in both) / len(both)
-    sides = named(reference, "sides").keys()
+    sides = _sides(reference)
     if sides:
-        result["laterality"] = 100.0 * (named(prediction, "sides").keys() == sides)
+        result["laterality"] = 100.0 * (_sides(prediction) == sides)
     return result
+
+
+def _sides(text: str) -> set[str]:
+    found = set(named(text, "sides"))
+    return {"left", "right"} if found == {"both"} else found
 
 
 def precision(totals: NDArray[np.float64]) -> NDArray[np.float64]:

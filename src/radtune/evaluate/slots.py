@@ -1,14 +1,14 @@
 """Facts a finding states in words: where it lies across and down the image, its density, its share of the area.
 
-ROUGE hardly notices "left" for "right"; these scores do. English words of the data set's 5 x 5 grid only.
+ROUGE hardly notices "left" for "right"; these scores do. Places are English words of the data set's 5 x 5 grid only.
 """
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 
 from radtune import places
+from radtune.evaluate import clinical
 
 SIGNATURES = {
     "slots": "share in percent of the reference's location and density words that the prediction states too",
@@ -19,14 +19,12 @@ SIGNATURES = {
     "area_missing": "share in percent of predictions without an area where the reference states one (lower is better)",
 }
 
-_DENSITY = re.compile(r"\b(no|not|without|nor)?\s*\b(?:an?\s+)?(hyper|hypo|iso)[- ]?dens(?:e|ity|ities)\b")
-
 
 @lru_cache(maxsize=2**16)
 def extract(text: str) -> dict[str, str | float | None]:
     """`horizontal`, `vertical` and `density` words and the `area` in percent of the image; None where not stated."""
     text = text.lower()
-    density = next((m[2] + "dense" for m in _DENSITY.finditer(text) if not m[1]), None)
+    density = next((word for word, stated in clinical.named(text, "density").items() if stated), None)
     share = places.area(text)
     return {
         "horizontal": places.place(text, "horizontal"),
