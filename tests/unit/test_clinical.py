@@ -203,6 +203,22 @@ def test_sides_are_named(sentence: str, sides: set[str]) -> None:
     assert clinical._sides(sentence) == sides
 
 
+def test_precision_and_recall_are_of_all_samples_together() -> None:
+    """Of three findings stated two are true, of four true ones two are stated."""
+    pairs = [
+        ("Haemorrhage with oedema.", "A haematoma, no oedema."),
+        ("An infarct.", "An infarct, atrophy and a cyst."),
+    ]
+    totals = np.sum([counts(*pair)["finding"] for pair in pairs], axis=0, dtype=np.float64)[None]
+    assert clinical.precision(totals)[0] == pytest.approx(100 * 2 / 3)
+    assert clinical.recall(totals)[0] == pytest.approx(100 * 2 / 4)
+    assert clinical.f1(totals)[0] == pytest.approx(100 * 2 * 2 / (3 + 4))
+    assert scores(*pairs[0]) == {"findings_invented": 1, "findings_missed": 0, "denial": 50}
+    assert scores(*pairs[1]) == {"findings_invented": 0, "findings_missed": 2, "denial": 100}
+    nothing = np.zeros((1, 3))
+    assert clinical.precision(nothing) == clinical.recall(nothing) == clinical.f1(nothing) == 0
+
+
 def test_synonyms_are_one_and_languages_too() -> None:
     assert counts("a haematoma in the putamen", "fresh blood in the basal ganglia") == {
         "finding": (1, 0, 0),

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from radtune.evaluate.records import SIGNATURES, parse, scores
+from radtune.frames import Letterbox
 from radtune.reasons import RECORD_KEYS
 
 RECORD = {
@@ -70,6 +71,25 @@ def test_a_moved_box_costs_the_bloc_alone() -> None:
     words = [json.dumps({**RECORD, "bloc": word}) for word in ("left, upper", "right, upper")]
     assert scores(words[0], words[1])["record_bloc"] == 0
     assert scores(words[0], words[0])["record_bloc"] == 100
+
+
+@pytest.mark.parametrize("key", RECORD_KEYS[:4])
+def test_a_word_costs_its_own_field_alone(key: str) -> None:
+    """ROUGE-L of a field with one word more: 2 n / (2 n + 1)."""
+    found = scores(json.dumps({**RECORD, key: f"{RECORD[key]} Indeed"}), JSON)
+    n = len(str(RECORD[key]).replace("-", " ").split())
+    expected = 100 * 2 * n / (2 * n + 1)
+    assert found.pop(f"record_{key.replace(' ', '_')}") == pytest.approx(expected)
+    assert found.pop("record_fields") == pytest.approx((expected + 400) / 5)
+    assert set(found.values()) == {100.0}
+
+
+def test_a_bloc_is_compared_in_the_original_image() -> None:
+    """512 x 256 px lie at 250..750 down the square; what the answer adds lies in the padding above."""
+    place = Letterbox(512, 256, 448, 448, 224, 0, 112)
+    answer, truth = (json.dumps({**RECORD, "bloc": {"bbox_2d": [0, top, 500, 500]}}) for top in (0, 250))
+    assert scores(answer, truth)["record_bloc"] == pytest.approx(50)
+    assert scores(answer, truth, place)["record_bloc"] == pytest.approx(100)
 
 
 def test_what_the_reference_leaves_out_is_not_scored() -> None:

@@ -53,6 +53,7 @@ def test_perfect_model_beats_its_floor_by_hand(tmp_path: Path) -> None:
     assert metrics["slot_horizontal"]["floor"] == 0
     assert metrics["rouge_l"]["floor"] > 70
     assert metrics["bleu"]["value"] == pytest.approx(100)
+    assert "semantic" not in metrics  # there is no train to learn words from
     assert result["tags"]["CAPTION"] == result["overall"]
     assert set(metrics) - set(result["signatures"]) == set()
     assert [r["id"] for r in rows] == [f"id{i}" for i in range(5)]
@@ -185,3 +186,7 @@ def test_floors_from_train_and_from_a_black_picture(tmp_path: Path) -> None:
     found = {name: (floor["value"], floor["n"]) for name, floor in exact["floors"].items()}
     assert found == {"shuffled": (0, 5), "common": (20, 5), "nearest": (50, 4), "blank": (50, 2)}
     assert (exact["floor_name"], exact["floor"], exact["lift"]) == ("nearest", 50, 50)
+    semantic = read_json(tmp_path / "out.json")["overall"]["metrics"]["semantic"]
+    assert semantic["value"] == pytest.approx(100)
+    assert 0 < semantic["floors"]["common"]["value"] < 100
+    assert "fitted on 2 distinct answers of train" in read_json(tmp_path / "out.json")["signatures"]["semantic"]

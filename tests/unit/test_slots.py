@@ -70,6 +70,13 @@ def test_swapping_left_and_right_costs_the_side_alone() -> None:
     assert swapped["slots"] == pytest.approx(200 / 3)
 
 
+def test_another_row_or_density_costs_itself_alone() -> None:
+    for right, wrong, slot in (("upper-middle", "bottom", "slot_vertical"), ("hyperdense", "isodense", "slot_density")):
+        found = scores(FINDING.replace(right, wrong), FINDING)
+        assert {name for name, value in found.items() if value == 0 and name.startswith("slot")} == {slot}
+        assert found["slots"] == pytest.approx(200 / 3)
+
+
 def test_only_what_the_reference_states_is_scored() -> None:
     assert scores(FINDING, "A CT scan of the brain.") == {}
     assert set(scores(FINDING, "a hyperdense area")) == {"slots", "slot_density"}

@@ -90,6 +90,23 @@ def test_rouge_of_chinese_counts_characters() -> None:
     assert scores == pytest.approx({"rouge_1": 80.0, "rouge_2": 75.0, "rouge_l": 80.0})
 
 
+def test_chrf_by_hand() -> None:
+    """3 of 4 characters, 2 of 3 pairs, 1 of 2 threes and no four in common; longer ones there are none."""
+    assert text.chrf("abcd", "abce") == pytest.approx(100 * (3 / 4 + 2 / 3 + 1 / 2 + 0) / 4)
+    # precision 1, recall 1/2 of the characters alone, with recall twice as heavy: 5 P R / (4 P + R)
+    assert text.chrf("a", "ab") == pytest.approx(100 * 5 * 0.5 / (4 + 0.5))
+
+
+def test_corpus_bleu_by_hand() -> None:
+    """4 of 5 words, 3 of 4 pairs, 2 of 3 threes and 1 of 2 fours, as long as the reference."""
+    counts = np.array([text.bleu_counts("the area is so dense", "the area is so bright", False)], np.float64)
+    for order, share in enumerate((4 / 5, 4 / 5 * 3 / 4, 4 / 5 * 3 / 4 * 2 / 3, 4 / 5 * 3 / 4 * 2 / 3 / 2), 1):
+        assert text.corpus_bleu(counts, order)[0] == pytest.approx(100 * share ** (1 / order))
+    # two words of four: e to the 1 - 4/2
+    short = np.array([text.bleu_counts("the area", "the area is dense", False)], np.float64)
+    assert text.corpus_bleu(short, 2)[0] == pytest.approx(100 * np.exp(-1))
+
+
 def test_corpus_bleu_equals_sacrebleu() -> None:
     from sacrebleu.metrics.bleu import BLEU
 
