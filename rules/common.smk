@@ -193,7 +193,8 @@ def source_files():
 
 def outside_folders():
     """Where the files really lie that a container would not see, as it has the working directory and /tmp alone."""
-    models = [value["model"]["path"] for value in EXPERIMENTS.values() if value["model"]["path"]]
+    paths = (CONFIG["evaluation"]["embedding"], *(value["model"]["path"] for value in EXPERIMENTS.values()))
+    models = [path for path in paths if path]
     files = [*source_files(), *(str(file) for model in models for file in Path(model).glob("*"))]
     folders = {LOCAL, RESULTS, *models, *(os.path.dirname(os.path.realpath(file)) for file in files)} - {None}
     return sorted(os.path.abspath(folder) for folder in folders if os.path.isdir(folder))
@@ -384,8 +385,17 @@ def blank_file(wildcards):
 
 
 def evaluate_flags(wildcards, input):
-    blank = {"blank": input.blank} if input.blank else {}
-    return flags(blank | {"box": EXPERIMENTS[wildcards.experiment]["answers"]["box"]})
+    return f"{input_flags(wildcards, input)} {flags({'box': EXPERIMENTS[wildcards.experiment]['answers']['box']})}"
+
+
+def input_flags(wildcards, input):
+    """A flag for each input of one file that is there; those of several are the rule's to write."""
+    return flags({key: value for key, value in input.items() if isinstance(value, str)})
+
+
+def embedding_file(wildcards):
+    found = f"{RESULTS}/evaluate/{wildcards.experiment}/{wildcards.split}.embedding.parquet"
+    return found if CONFIG["evaluation"]["embedding"] else []
 
 
 def chunk_files(wildcards):

@@ -30,6 +30,31 @@ rule find_neighbours:
         " --out {output} 2> {log}"
 
 
+rule embed_answers:
+    """How near answers are to their references by an encoder, where the config names one; on the CPU."""
+    input:
+        model=CONFIG["evaluation"]["embedding"] or [],
+        predictions="<results>/predict/{experiment}/{split}.jsonl",
+        train=sharegpt_file("train.json"),
+        neighbours=neighbours_file,
+        blank=blank_file,
+    output:
+        "<results>/evaluate/{experiment}/{split}.embedding.parquet",
+    log:
+        "<logs>/embed_answers/{experiment}/{split}.log",
+    benchmark:
+        "<benchmarks>/embed_answers/{experiment}/{split}.jsonl"
+    container:
+        IMAGES["train"]
+    resources:
+        mem_mb=memory(4000, per_mb=20),
+    params:
+        code=digest("radtune.evaluate.embed"),
+        flags=input_flags,
+    shell:
+        "radtune embed {params.flags} --out {output} 2> {log}"
+
+
 rule evaluate_split:
     """Score the predictions of one experiment on one split."""
     input:
@@ -37,6 +62,7 @@ rule evaluate_split:
         train=sharegpt_file("train.json"),
         neighbours=neighbours_file,
         blank=blank_file,
+        embedding=embedding_file,
         geometry=recipe_files("<results>/images/{recipe}/geometry/{shard}.parquet"),
     output:
         scores="<results>/evaluate/{experiment}/{split}.json",
@@ -51,8 +77,7 @@ rule evaluate_split:
         code=digest("radtune.evaluate.score"),
         flags=evaluate_flags,
     shell:
-        "radtune evaluate --predictions {input.predictions} --train {input.train} --neighbours {input.neighbours}"
-        " --geometry {input.geometry} {params.flags}"
+        "radtune evaluate {params.flags} --geometry {input.geometry}"
         " --out {output.scores} --samples {output.samples} 2> {log}"
 
 

@@ -45,6 +45,7 @@ for name, function in {
     "predict": "radtune.predict.generate:predict",
     "predict-vllm": "radtune.predict.vllm:predict_vllm",
     "find-neighbours": "radtune.evaluate.neighbours:find_neighbours",
+    "embed": "radtune.evaluate.embed:embed",
     "evaluate": "radtune.evaluate.score:evaluate",
     "compare-experiments": "radtune.evaluate.compare:compare",
     "report": "radtune.report.page:write_report",

@@ -18,7 +18,7 @@ _PACKAGE = Path(__file__).parent
 # rooms of the library, or single modules, by the image that their stages run in; all rooms, so that none is forgotten
 _ROOMS = {
     "prepare": ("data", "images", "hubs"),
-    "train": ("train", "predict"),
+    "train": ("train", "predict", "evaluate.embed"),
     "evaluate": ("evaluate", "report"),
     "vllm": ("predict.vllm",),
 }

@@ -5,10 +5,17 @@ A floor maps samples to one prediction a sample, None where it has none to give.
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from radtune.files import UserError
+
+SEED = 0
+_REQUIRED = ("id", "tag", "group", "prediction", "reference")
 
 FLOORS = {
     "shuffled": "references of the same task from another group",
@@ -16,6 +23,43 @@ FLOORS = {
     "blank": "the tuned model's own answers to a black picture, for some of the samples",
     "nearest": "the nearest training image's answer to the task (thumbnails of 32x32 px, correlation)",
 }
+
+
+def read_predictions(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file of predictions; UserError, naming file and line, where there is none or one lacks a key."""
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}: not JSON ({error}); predict this split again") from None
+        wrong = [key for key in _REQUIRED if not isinstance(row, dict) or not isinstance(row.get(key), str)]
+        if wrong:
+            raise UserError(f"{path}, line {number}: needs text under {', '.join(wrong)}; predict this split again")
+        rows.append(row)
+    if not rows:
+        raise UserError(f"{path} holds no prediction; check that this split has samples, then predict it again")
+    return rows
+
+
+def floors(
+    rows: list[dict[str, Any]], train: list[dict[str, Any]], neighbours: Path | None, blank: Path | None
+) -> dict[str, list[str | None]]:
+    """{floor: an answer a row}, of FLOORS those that can be made from train's ShareGPT records and the two files."""
+    found = {"shuffled": shuffled(rows, SEED)}
+    if train:
+        found["common"] = common(rows, train)
+    if train and neighbours:
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(neighbours, columns=["image", "neighbours"]).to_pydict()
+        found["nearest"] = nearest(rows, train, dict(zip(table["image"], table["neighbours"], strict=True)))
+    if blank:
+        said = {(row["id"], row["tag"]): row["prediction"] for row in read_predictions(blank)}
+        found["blank"] = [said.get((row["id"], row["tag"])) for row in rows]
+    return found
 
 
 def shuffled(samples: Sequence[Mapping[str, str]], seed: int) -> list[str | None]:

@@ -9,7 +9,6 @@ Intervals come from resampling whole groups, because samples of one group are no
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,11 +21,9 @@ from radtune.evaluate import baselines, bootstrap, boxes, clinical, records, sem
 from radtune.files import UserError, read_json, replacing, write_json
 from radtune.frames import Letterbox, read_geometry
 
-SEED = 0
 LOWER = {"area_error", "area_missing", "box_unparsed", "findings_invented", "findings_missed"} | {
     name for name in boxes.signatures(True) if name.startswith("centre_error")
 }  # where less is better
-_REQUIRED = ("id", "tag", "group", "prediction", "reference")
 
 Floats = NDArray[np.float64]
 # metric -> a value a sample or, of those in TOTALS, a row of counts. NaN: does not apply.
@@ -50,26 +47,28 @@ def evaluate(
     train: Path | None = None,
     neighbours: Path | None = None,
     blank: Path | None = None,
+    embedding: Path | None = None,
     geometry: list[Path] | None = None,
     box: str = "qwen3vl",
 ) -> None:
     """Write `out` (JSON) and `samples` (parquet, row i = line i of `predictions`).
 
     `train`, the ShareGPT file that was trained on, `neighbours`, of find_neighbours(), and `blank`, predictions of some
-    of the samples without their pictures, make further floors; without `train` there is no `semantic`. With `geometry`,
-    the images' tables of every shard, boxes are compared in the original image; `box` is the form of the answers, as in
-    the config's answers.box.
+    of the samples without their pictures, make further floors; without `train` there is no `semantic`. `embedding`, of
+    embed(), adds its score. With `geometry`, the images' tables of every shard, boxes are compared in the original
+    image; `box` is the form of the answers, as in the config's answers.box.
     `out`: experiment, split, n, groups, empty and unfinished (numbers of answers), overall (see `block`), tags ({tag:
     block}), signatures ({metric: what it is}).
     Raises UserError, naming file and line, when `predictions` is empty or a line lacks what is needed.
     """
-    rows = _read(predictions)
+    rows = baselines.read_predictions(predictions)
     chinese = text.mostly_chinese([row["reference"] for row in rows])
     trained_on = read_json(train) if train else []
     space = semantic.fit(baselines.answer(record) for record in trained_on)
     columns = partial(_columns, rows, chinese=chinese, frames=_frames(rows, geometry, box), space=space)
     model = columns([row["prediction"] for row in rows])
-    floors = {name: columns(answers) for name, answers in _floors(rows, trained_on, neighbours, blank).items()}
+    floors = {name: columns(answers) for name, answers in baselines.floors(rows, trained_on, neighbours, blank).items()}
+    encoder = _add_embedding(embedding, {"": model} | floors) if embedding else {}
     tags, groups = (np.array([row[key] for row in rows]) for key in ("tag", "group"))
 
     def part(of: NDArray[np.bool_]) -> dict[str, Any]:
@@ -92,6 +91,7 @@ def evaluate(
                 **{f"bleu_{n}": f"the same up to {n}-grams" for n in (1, 2, 3)},
                 **text.signatures(chinese),
                 **({"semantic": space.signature()} if space else {}),
+                **encoder,
                 **slots.SIGNATURES,
                 **clinical.SIGNATURES,
                 **records.SIGNATURES,
@@ -115,22 +115,14 @@ def _frames(rows: list[dict[str, Any]], geometry: list[Path] | None, form: str) 
     return [(places[image], form) for image in images]
 
 
-def _floors(
-    rows: list[dict[str, Any]], train: list[dict[str, Any]], neighbours: Path | None, blank: Path | None
-) -> dict[str, list[str | None]]:
-    """{floor: an answer a sample}, of baselines.FLOORS."""
-    floors = {"shuffled": baselines.shuffled(rows, SEED)}
-    if train:
-        floors["common"] = baselines.common(rows, train)
-    if train and neighbours:
-        import pyarrow.parquet as pq
+def _add_embedding(path: Path, columns: dict[str, Columns]) -> dict[str, str]:
+    """Add embed()'s score to the columns of the model ("") and of each floor; its signature."""
+    import pyarrow.parquet as pq
 
-        table = pq.read_table(neighbours, columns=["image", "neighbours"]).to_pydict()
-        floors["nearest"] = baselines.nearest(rows, train, dict(zip(table["image"], table["neighbours"], strict=True)))
-    if blank:
-        said = {(row["id"], row["tag"]): row["prediction"] for row in _read(blank)}
-        floors["blank"] = [said.get((row["id"], row["tag"])) for row in rows]
-    return floors
+    table = pq.read_table(path)
+    for name, of in columns.items():
+        of["embedding"] = table[name or "prediction"].to_numpy()
+    return {"embedding": table.schema.metadata[b"signature"].decode()}
 
 
 def block(groups: NDArray[np.str_], model: Columns, floors: Mapping[str, Columns]) -> dict[str, Any]:
@@ -171,24 +163,6 @@ def block(groups: NDArray[np.str_], model: Columns, floors: Mapping[str, Columns
             "lift_interval": lift_interval,
         }
     return {"n": len(groups), "groups": len(set(groups)), "metrics": metrics}
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}, line {number}: not JSON ({error}); predict this split again") from None
-        wrong = [key for key in _REQUIRED if not isinstance(row, dict) or not isinstance(row.get(key), str)]
-        if wrong:
-            raise UserError(f"{path}, line {number}: needs text under {', '.join(wrong)}; predict this split again")
-        rows.append(row)
-    if not rows:
-        raise UserError(f"{path} holds no prediction; check that this split has samples, then predict it again")
-    return rows
 
 
 def _columns(
