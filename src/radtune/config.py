@@ -39,6 +39,9 @@ def resolve(raw: Config) -> Config:
     if abs(total - 1) > 1e-9:
         raise UserError(f"config: split.fractions sum to {total:g}, not 1.")
     _folder(config["dataset"], "dataset")
+    encoder = config["evaluation"]["embedding"]
+    if encoder and not Path(encoder).is_dir():
+        raise UserError(f"config: evaluation.embedding {encoder} is no folder.")
     given = {name: value or {} for name, value in config["experiments"].items() if value is not False}
     given = {"base": {}} | given
     if given["base"].get("training") or "init_adapter" in given["base"]:

@@ -137,6 +137,23 @@ def test_a_template_scores_high_by_rouge_and_low_by_what_it_says(reference: str)
         ("The midline is not shifted and the ventricles are not enlarged.", {"midline shift": False}),
         ("中线结构无移位，脑室未见扩张。", {"midline shift": False, "hydrocephalus": False}),
         ("占位效应不明显，骨折未见，出血已吸收。", {"mass effect": False, "fracture": False, "haemorrhage": False}),
+        ("The tissue does not show signs of oedema, and a fracture isn’t seen.", {"oedema": False, "fracture": False}),
+        ("It doesn't suggest a tumour and cannot be seen.", {"mass": False}),
+        ("No features that would suggest an abscess", {"abscess": False}),
+        ("No findings consistent with haemorrhage, nothing suggestive of oedema", {"haemorrhage": False}),
+        ("No haemorrhage, suggesting an infarct", {"haemorrhage": False, "infarct": True}),
+        (
+            "It may have mass effect or a midline shift, although this isn't directly visible.",
+            {"mass effect": True, "midline shift": True},
+        ),
+        ("There is no mass effect and the haemorrhage is stable.", {"mass effect": False, "haemorrhage": True}),
+        ("The absence of midline shift suggests that the clot is a bleed.", {"haemorrhage": True}),
+        ("The haemorrhage no longer shows mass effect.", {"haemorrhage": True, "mass effect": False}),
+        (
+            "Fracture: absent. Haemorrhage: none, oedema: yes.",
+            {"fracture": False, "haemorrhage": False, "oedema": True},
+        ),
+        ("Findings: no haemorrhage.", {"haemorrhage": False}),
         # what only begins like a denial
         ("There is no change in the hemorrhage.", {"haemorrhage": True}),
         ("No significant increase in oedema, without change of the infarct", {"oedema": True, "infarct": True}),

@@ -43,6 +43,7 @@ def test_each_shipped_config_is_valid_and_has_the_untuned_base(name: str) -> Non
         ({"dataset": {"source": "local"}}, "dataset.path is missing"),
         ({"dataset": {"source": "local", "path": "no/where"}}, "dataset.path no/where is no folder."),
         ({"model": {"source": "local", "path": "no/model"}}, "model.path no/model is no folder."),
+        ({"evaluation": {"embedding": "no/encoder"}}, "evaluation.embedding no/encoder is no folder."),
         ({"dataset": {"source": "local", "path": "s3:/b/set"}}, "dataset.path is not of the form s3://BUCKET/PREFIX"),
         ({"model": {"source": "local", "path": "s3://b/m?X-Amz-Signature=1"}}, "model.path is not of the form s3://"),
         ({"prompts": {"file": "no.yaml"}}, "prompts.file no.yaml is no file."),

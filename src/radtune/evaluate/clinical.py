@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 SIGNATURES = {
     "finding_f1": "harmonic mean of the two below",
     "finding_precision": "share in percent of the findings stated by predictions that their references state, all "
-    "samples together; synonyms are one, a denied finding is not stated; terms of radtune's lexicon.yaml",
+    "samples together; synonyms are one; a suspected finding is stated, a denied one is not; radtune's lexicon.yaml",
     "finding_recall": "share in percent of the findings stated by references that their predictions state, likewise",
     "findings_invented": "findings that a prediction states and its reference does not, mean number (lower is better)",
     "findings_missed": "findings that a reference states and its prediction does not, mean number (lower is better)",
@@ -61,7 +61,7 @@ def named(text: str, section: str) -> dict[str, bool]:
     """{term: whether it is stated, not denied} of the lexicon's section that `text` names."""
     pattern, terms = _ways(section)
     found: dict[str, bool] = {}
-    for part in _PART.split(_JOINED.sub(r"\1 ", text)):
+    for part in _PART.split(_JOINED.sub(r"\1 ", text.replace("’", "'"))):
         matches = list(pattern.finditer(part))
         denied = list(_denied(part)) if matches else []
         for match in matches:
