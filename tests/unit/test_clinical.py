@@ -168,6 +168,7 @@ def test_a_template_scores_high_by_rouge_and_low_by_what_it_says(reference: str)
         # words and their edges
         ("A non-haemorrhagic infarct with swollen gyri", {"infarct": True, "oedema": True}),
         ("非出血性梗死", {"infarct": True}),
+        ("为梗死而非出血", {"infarct": True}),
         ("Blood vessels and blood flow; a haemorrhagic stroke", {"haemorrhage": True}),
         ("见hemorrhage灶，伴edema。", {"haemorrhage": True, "oedema": True}),
         ("Displacement of the midline structures and effaced sulci", {"midline shift": True, "mass effect": True}),
@@ -189,6 +190,7 @@ def test_findings_are_stated_or_denied(sentence: str, findings: dict[str, bool])
         ("the left cerebellar hemisphere under the tentorium", {"cerebellum", "tentorium"}),
         ("the globus pallidus and the pons", {"basal ganglia", "brainstem"}),
         ("下丘脑、小脑幕和小脑半球", {"tentorium", "cerebellum"}),
+        ("左侧额颞叶、右侧顶枕叶", {"frontal", "temporal", "parietal", "occipital"}),
         ("硬膜下、硬膜外及蛛网膜下腔", {"subdural", "epidural", "subarachnoid"}),
         ("双侧基底节区、侧脑室旁、第四脑室", {"basal ganglia", "lateral ventricles", "fourth ventricle"}),
     ],
