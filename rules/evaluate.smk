@@ -1,7 +1,7 @@
 """Scores of each experiment and of floors beside them, per tag and overall.
 
-In: predict/{experiment}/{split}.jsonl, sharegpt/{dataset}/. Out: evaluate/{experiment}/{split}.json and {split}.samples.parquet, and
-evaluate/differences.json.
+In: predict/{experiment}/{split}.jsonl, sharegpt/{dataset}/, images/{recipe}/geometry/. Out: evaluate/{experiment}/{split}.json
+and {split}.samples.parquet, with an encoder {split}.embedding.parquet, and evaluate/differences.json.
 """
 
 

@@ -76,6 +76,8 @@ def test_a_score_beside_its_floors(bert: Path, tmp_path: Path) -> None:
     assert score["value"] == pytest.approx((100 + 100 * left @ right) / 3, abs=1e-4)
     assert set(score["floors"]) == {"shuffled", "common"}
     assert score["floors"]["common"]["value"] == pytest.approx((200 * left @ scar + 100) / 3, abs=1e-4)
+    with pytest.raises(UserError, match=r"embedding.parquet is of other predictions or floors; make it again"):
+        evaluate(files["predictions"], *out, blank=files["predictions"], embedding=tmp_path / "embedding.parquet")
     assert "tiny-bert" in read_json(out[0])["signatures"]["embedding"]
     assert "cut at 8 tokens" in read_json(out[0])["signatures"]["embedding"]
 

@@ -13,8 +13,8 @@ from contextlib import suppress
 
 from radtune.frames import Box, Frame, Letterbox, iou
 
-# Below so many percent of the original, whose texts state shares such as 1.3 %: sides of 51 and 89 px in 512 x 512,
-# near those of 32 and 96 px at which COCO calls an object medium and large.
+# Below so many percent of the picture, to either side of the 1.3 % that the data set's texts give as an example; they
+# are squares of 51 and 89 px in one of 512 x 512.
 SIZES = {"small": 1.0, "medium": 3.0, "large": math.inf}
 
 _FLORENCE = re.compile(r"[^<>]*" + r"<loc_(\d{1,3})>" * 4)

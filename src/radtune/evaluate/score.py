@@ -1,7 +1,7 @@
 """Score predictions: every metric for the model and for floors that never saw the image, overall and for each tag.
 
 radtune evaluate --predictions lora/test.jsonl --train train.json --neighbours neighbours.parquet \\
-        --geometry geometry/*.parquet --out test.json --samples test.samples.parquet
+    --geometry geometry/*.parquet --out test.json --samples test.samples.parquet
 
 Scores run from 0 to 100, but for `area_error` (percentage points), `centre_error_px` (pixels) and numbers of findings.
 Intervals come from resampling whole groups, because samples of one group are no independent evidence.
@@ -120,6 +120,9 @@ def _add_embedding(path: Path, columns: dict[str, Columns]) -> dict[str, str]:
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
+    names = {name or "prediction" for name in columns}
+    if not names <= set(table.column_names) or table.num_rows != len(columns[""]["rouge_l"]):
+        raise UserError(f"{path} is of other predictions or floors; make it again from the same files: radtune embed.")
     for name, of in columns.items():
         of["embedding"] = table[name or "prediction"].to_numpy()
     return {"embedding": table.schema.metadata[b"signature"].decode()}
