@@ -1,9 +1,12 @@
 """Each text metric equals the package it is named after, on English, Chinese and awkward pairs."""
 
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from radtune.evaluate import text
 
@@ -117,6 +120,36 @@ def test_corpus_bleu_equals_sacrebleu() -> None:
             theirs = BLEU(tokenize=tokenize, max_ngram_order=order).corpus_score(predictions, [references]).score
             assert text.corpus_bleu(counts[None], order)[0] == pytest.approx(theirs, abs=1e-12)
         assert f"tok:{tokenize}" in text.bleu_signature(chinese)
+
+
+COUNTS = st.tuples(*[st.integers(0, 9)] * 10).map(lambda row: (row[6], *row[1:]))  # as many words as 1-grams
+
+
+@given(st.lists(COUNTS, min_size=1, max_size=4), st.integers(1, 4))
+def test_bleu_of_any_counts_is_sacrebleu_s_to_the_last_digit(rows: list[tuple[int, ...]], order: int) -> None:
+    from sacrebleu.metrics.bleu import BLEU
+
+    for row, ours in zip(rows, text.corpus_bleu(np.array(rows, float), order), strict=True):
+        matched, found = list(row[2 : 2 + order]), list(row[6 : 6 + order])
+        theirs = BLEU.compute_bleu(matched, found, *row[:2], smooth_method="exp", max_ngram_order=order).score
+        assert ours == theirs
+
+
+FEW = st.text("ab左 .\n\ud800", max_size=12)  # so that n-grams are shared
+
+
+@given(FEW, FEW)
+def test_character_metrics_equal_their_libraries_to_the_last_digit(prediction: str, reference: str) -> None:
+    from sacrebleu.metrics.chrf import CHRF
+
+    assert text.chrf(prediction, reference) == CHRF().sentence_score(prediction, [reference]).score
+    ours, theirs = ("".join(of.split()) for of in (prediction, reference))
+    shared = [
+        sum((Counter(ours[i : i + n] for i in range(len(ours) - n + 1)) & grams).values())
+        for n in range(1, 7)
+        for grams in [Counter(theirs[i : i + n] for i in range(len(theirs) - n + 1))]
+    ]
+    assert text._matched_characters(ours, theirs, 6) == shared
 
 
 def test_exact_match_ignores_white_space_only() -> None:

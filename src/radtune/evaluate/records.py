@@ -70,6 +70,6 @@ def _agreement(key: str, ours: object, theirs: object, place: Letterbox | None, 
     if ours is None:
         return 0.0
     if key != "bloc":
-        return text.rouge(said, meant)["rouge_l"]
+        return text.rouge_l(said, meant)
     box = boxes.scores(said, meant, place, form)
     return box["iou"] if box else text.exact_match(said, meant)

@@ -65,9 +65,14 @@ def evaluate(
     chinese = text.mostly_chinese([row["reference"] for row in rows])
     trained_on = read_json(train) if train else []
     space = semantic.fit(baselines.answer(record) for record in trained_on)
+    ours, others = [row["prediction"] for row in rows], baselines.floors(rows, trained_on, neighbours, blank)
+    for row, *answers in zip(rows, ours, *others.values(), strict=True):  # while what is counted in a reference is kept
+        for answer in filter(None, answers):
+            text.scores(answer, row["reference"])
+            text.bleu_counts(answer, row["reference"], chinese)
     columns = partial(_columns, rows, chinese=chinese, frames=_frames(rows, geometry, box), space=space)
-    model = columns([row["prediction"] for row in rows])
-    floors = {name: columns(answers) for name, answers in baselines.floors(rows, trained_on, neighbours, blank).items()}
+    model = columns(ours)
+    floors = {name: columns(answers) for name, answers in others.items()}
     encoder = _add_embedding(embedding, {"": model} | floors) if embedding else {}
     tags, groups = (np.array([row[key] for row in rows]) for key in ("tag", "group"))
 
