@@ -11,6 +11,7 @@ import threading
 from functools import cache
 from pathlib import Path
 
+import snakemake
 import yaml
 from snakemake.settings.types import DeploymentMethod
 
@@ -260,8 +261,21 @@ def data_flags():
     return {key: f"{RESULTS}/data/{name}" for key, name in DATA_FILES.items()}
 
 
+def this_run(wildcards):
+    """What only the machine that starts a run can say of it, for the report; among resources, as it makes nothing stale."""
+    git = code.git_state(Path(workflow.basedir).parent)
+    return json.dumps({"git": git, "images": IMAGES if CONTAINED else None, "snakemake": snakemake.__version__})
+
+
 def report_flags():
-    text = flags(data_flags() | {"media_dir": MEDIA, "title": f"radtune: {Path(RESULTS).name}"})
+    """Benchmarks are a folder, since a job that did not run leaves none, and a new one makes nothing stale."""
+    places = {"config": "config.yaml", "differences": "evaluate/differences.json", "manifest": "data/manifest.json"}
+    places |= {"benchmarks": "benchmarks", "models": "model"}
+    text = flags(
+        data_flags()
+        | {"media_dir": MEDIA, "title": f"radtune: {Path(RESULTS).name}", "locks": "envs"}
+        | {key: f"{RESULTS}/{name}" for key, name in places.items()}
+    )
     folders = shlex.join(f"{RESULTS}/train/{name}" for name in TRAINED)
     return f"{text} --trainings {folders}" if TRAINED else text
 

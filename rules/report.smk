@@ -57,7 +57,7 @@ rule write_report:
         differences="<results>/evaluate/differences.json",
         predictions=collect("<results>/predict/{of}.jsonl", of=SCORED),
         losses=collect("<results>/train/{experiment}/trainer_log.jsonl", experiment=TRAINED),
-        data=collect("<results>/data/{file}", file=DATA_FILES.values()),
+        data=collect("<results>/data/{file}", file=[*DATA_FILES.values(), "manifest.json"]),
     output:
         "<results>/report/index.html",
     log:
@@ -66,13 +66,13 @@ rule write_report:
         "<benchmarks>/write_report.jsonl"
     resources:
         mem_mb=memory(250, per_mb=3),
+        run=this_run,
     params:
         code=digest("radtune.report.page"),
         flags=report_flags(),
     shell:
-        "radtune report {params.flags} --config {input.config}"
-        " --evaluations {input.evaluations} --sample-scores {input.sample_scores} --differences {input.differences}"
-        " --predictions {input.predictions} --out {output} 2> {log}"
+        "radtune report {params.flags} --run {resources.run:q} --evaluations {input.evaluations}"
+        " --sample-scores {input.sample_scores} --predictions {input.predictions} --out {output} 2> {log}"
 
 
 rule write_card:

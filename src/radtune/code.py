@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import subprocess
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -95,6 +97,21 @@ def software(name: str) -> str:
 def _statements(path: Path) -> list[str]:
     lines = [line.strip().removesuffix("\\").rstrip() for line in path.read_text(encoding="utf-8").splitlines()]
     return [line for line in lines if line and not line.startswith(("#", "--hash="))]
+
+
+def git_state(tree: Path) -> dict[str, Any]:
+    """Of the repository that holds `tree`: commit, and how many files are changed or new; or why that is not known."""
+    command = ["git", "-C", str(tree), "--no-optional-locks"]
+    try:
+        commit, changed = (
+            subprocess.run([*command, *rest], capture_output=True, text=True, check=True).stdout
+            for rest in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=all"])
+        )
+    except FileNotFoundError:
+        return {"commit": None, "why": "git is not installed"}
+    except subprocess.CalledProcessError as error:
+        return {"commit": None, "why": error.stderr.strip().partition("\n")[0]}
+    return {"commit": commit.strip(), "changed": len(changed.splitlines())}
 
 
 def _short(parts: Iterable[bytes]) -> str:

@@ -207,6 +207,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {name: {"images": n, "groups": n} for name, n in (("as_delivered", before), ("after", after))}
         | {"by": "group"},
     )
+    shard = {"name": "<b>train-0</b>", "split": "train", "rows": 5000, "sha256": "ab" * 32}
+    write_json(folder / "manifest.json", {"source": "s3", "repo": "s3://b/p", "revision": "77", "shards": [shard]})
     write_json(
         folder / "checks.json",
         {
@@ -262,6 +264,7 @@ def page(results: Path) -> str:
         samples_table=folder / "samples.parquet",
         media_dir=folder / "media",
         title="Demo <em>title</em>",
+        manifest=folder / "manifest.json",
     )
     return (folder / "index.html").read_text(encoding="utf-8")
 
@@ -289,7 +292,7 @@ def test_hostile_text_is_shown_and_does_nothing(page: str) -> None:
 
 
 def test_page_holds_every_section_and_the_figures_of_its_inputs(page: str) -> None:
-    for section in ("scores", "tasks", "mistakes", "training", "samples", "data", "meaning", "provenance"):
+    for section in ("scores", "tasks", "mistakes", "training", "samples", "data", "costs", "meaning", "provenance"):
         assert f'<section id="{section}">' in page
     assert "lora has the highest ROUGE-L on the test split (60 samples, 15 groups)" in page
     assert "Only 15 groups" in page
@@ -310,6 +313,7 @@ def test_page_holds_every_section_and_the_figures_of_its_inputs(page: str) -> No
     assert page.count('<rect class="prediction"') == page.count('<rect class="reference"') == 12
     assert 'x="100.0" y="100.0" width="300.0" height="300.0"' in page
     assert "Other experiments" in page
+    assert re.search(rf"&lt;b&gt;train-0&lt;/b&gt;</th><td>train</td><td class=\"n\">5,000<.*{'ab' * 32}", page)
     assert "Not for clinical use" in page
     row = r"exact_match</code></th><td>lora − base</td><td class=\"n\"><b>\+48.3<.*>0.005<.*<td>lora is better</td>"
     assert re.search(row, page)

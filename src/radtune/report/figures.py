@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,7 +116,12 @@ def confusion(name: str, truths: Sequence[str], answers: Sequence[str], counts: 
         return _svg(figure, name, "Reference, then answers: " + "; ".join(described))
 
 
-def bar_chart(name: str, bars: Sequence[tuple[str, Sequence[int]]], parts: Sequence[str] = ("",)) -> str:
+def bar_chart(
+    name: str,
+    bars: Sequence[tuple[str, Sequence[float]]],
+    parts: Sequence[str] = ("",),
+    number: Callable[[float], str] = "{:,}".format,
+) -> str:
     """Counts as horizontal bars, label and numbers above; each is made of up to three `parts` that lie end to end."""
     pyplot, style = _matplotlib(name)
     colours = [_COLOURS[kind] for kind in ("model", "floor", "base")][: len(parts)]
@@ -127,7 +132,7 @@ def bar_chart(name: str, bars: Sequence[tuple[str, Sequence[int]]], parts: Seque
         for row, (label, counts) in enumerate(bars):
             starts = np.cumsum([0, *counts])
             axes.barh([row] * len(parts), counts, left=starts[:-1], height=0.3, color=colours)
-            numbers = " + ".join(f"{n:,}" for n in counts) + (f" = {starts[-1]:,}" if split else "")
+            numbers = " + ".join(map(number, counts)) + (f" = {number(starts[-1])}" if split else "")
             axes.text(0, row - 0.26, label, color=_COLOURS["ink"])
             axes.text(widest, row - 0.26, numbers, ha="right", color=_COLOURS["ink"])
         for place, (part, colour) in enumerate(zip(parts, colours, strict=True)):
@@ -136,7 +141,7 @@ def bar_chart(name: str, bars: Sequence[tuple[str, Sequence[int]]], parts: Seque
         axes.set_xlim(0, widest)
         axes.set_axis_off()
         described = (
-            f"{label}: " + ", ".join(f"{part} {n:,}".strip() for part, n in zip(parts, counts, strict=True))
+            f"{label}: " + ", ".join(f"{part} {number(n)}".strip() for part, n in zip(parts, counts, strict=True))
             for label, counts in bars
         )
         return _svg(figure, name, "; ".join(described))

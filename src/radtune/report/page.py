@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 from radtune.files import read_json, read_jsonl, write_text
+from radtune.flags import Json
 from radtune.report import figures, gallery, mistakes
+from radtune.report.costs import costs, duration
 from radtune.report.data_section import data_section
+from radtune.report.provenance import provenance
 from radtune.report.template import render
 
 BASE = "base"  # the untuned model's experiment
@@ -34,11 +37,6 @@ CHARTS = {
     "iou": "Box overlap (IoU)",
 }
 HEADLINE = CHARTS | {"bleu": "sacreBLEU", "llamafactory_bleu_4": "LLaMA-Factory BLEU-4 (characters)"}
-PACKAGES = [
-    *("radtune", "torch", "torchvision", "transformers", "llamafactory", "peft", "trl", "accelerate", "datasets"),
-    *("snakemake", "numpy", "pillow", "opencv-python-headless", "sacrebleu", "rouge-score", "rouge-chinese", "jieba"),
-    *("nltk", "matplotlib", "Jinja2"),
-]
 
 
 class Evaluation(NamedTuple):
@@ -69,8 +67,16 @@ def write_report(
     media_dir: Path,
     title: str,
     trainings: list[Path] | None = None,
+    benchmarks: Path | None = None,
+    manifest: Path | None = None,
+    models: Path | None = None,
+    locks: Path | None = None,
+    run: Json | None = None,
 ) -> None:
-    """Write the page. An experiment is named by the folder its evaluation, scores, predictions and training lie in."""
+    """Write the page. An experiment is named by the folder its evaluation, scores, predictions and training lie in.
+
+    `benchmarks`: see costs(); `manifest`, `models`, `locks` and `run`: see provenance(). What is not given is left out.
+    """
     results = [Evaluation(p.parent.name, _split(p), read_json(p)) for p in evaluations]
     splits = list(dict.fromkeys(r.split for r in results))
     main = "test" if "test" in splits else splits[0]
@@ -85,6 +91,7 @@ def write_report(
         if split == main and name != best.experiment
     }
     key = best.experiment, main
+    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     rows = read_jsonl(answers[key])
 
     data = data_section(
@@ -96,7 +103,7 @@ def write_report(
     )
     html = render(
         "report.html.j2",
-        {"score": as_score, "span": as_span, "signed": _signed},
+        {"score": as_score, "span": as_span, "signed": _signed, "duration": duration},
         title=title,
         verdict=verdict(ranked),
         cautions=data["cautions"] + cautions(results, main),
@@ -112,8 +119,11 @@ def write_report(
         mistakes=[*mistakes.confusions(rows), ("Length of answers", mistakes.lengths(rows))],
         cards=gallery.cards(rows, _read_scores(scores[key]), others, media_dir),
         data=data,
+        costs=costs(benchmarks, trainings or [], predictions, settings.get("budget", {}).get("price_per_hour")),
+        origin=provenance(
+            settings, manifest=manifest, models=models, trainings=trainings or [], locks=locks, run=run or {}
+        ),
         config=config.read_text(encoding="utf-8"),
-        versions=_versions(),
     )
     write_text(out, html)
 
@@ -317,13 +327,3 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = json.dumps(inner, ensure_ascii=False) if isinstance(inner, list) else inner
     return flat
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
