@@ -51,10 +51,9 @@ rule draw_preview:
 rule write_report:
     """One self-contained page: scores beside their floors, losses, samples, what became of every row."""
     input:
-        config="<results>/config.yaml",
+        files=["<results>/config.yaml", "<results>/evaluate/differences.json"],
         evaluations=collect("<results>/evaluate/{of}.json", of=SCORED),
         sample_scores=collect("<results>/evaluate/{of}.samples.parquet", of=SCORED),
-        differences="<results>/evaluate/differences.json",
         predictions=collect("<results>/predict/{of}.jsonl", of=SCORED),
         losses=collect("<results>/train/{experiment}/trainer_log.jsonl", experiment=TRAINED),
         data=collect("<results>/data/{file}", file=[*DATA_FILES.values(), "manifest.json"]),
