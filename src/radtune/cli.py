@@ -15,6 +15,18 @@ from cyclopts import App, Parameter
 
 from radtune import files
 
+
+def compare(a: Path, b: Path, *, out: Path | None = None) -> None:
+    """Hold two finished results folders against each other, experiment by experiment: a table here, a page at `out`."""
+    from radtune.evaluate.between import between, table
+    from radtune.report.comparison import write_comparison
+
+    found = between(a, b)
+    print(table(found))
+    if out:
+        write_comparison(found, out)
+
+
 app = App(
     name="radtune",
     help="Medical images with text to a LoRA-tuned Qwen3-VL and an honest report.",
@@ -48,6 +60,7 @@ for name, function in {
     "embed": "radtune.evaluate.embed:embed",
     "evaluate": "radtune.evaluate.score:evaluate",
     "compare-experiments": "radtune.evaluate.compare:compare",
+    "compare": "radtune.cli:compare",
     "report": "radtune.report.page:write_report",
     "card": "radtune.report.card:write_card",
 }.items():

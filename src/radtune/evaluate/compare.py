@@ -33,23 +33,30 @@ def compare(samples: list[Path], out: Path) -> None:
     """Write `out`: {"differences": [...], "p": what p is, "level"}.
 
     `samples`: what `radtune evaluate` writes, EXPERIMENT/SPLIT.samples.parquet. A difference holds split, metric, of,
-    minus (the experiments), value, interval, n, groups, p, and better: the experiment that is, None where no difference
-    is shown. Those of one split are compared, pair by pair. Raises UserError where a pair shares no sample.
+    minus (the experiments), their `scores`, value, interval, n, groups, p, and better: the experiment that is, None
+    where no difference is shown. Those of one split are compared, pair by pair. Raises UserError where a pair shares no
+    sample.
     """
-    tables = {(path.parent.name, path.name.split(".")[0]): _read(path) for path in samples}
-    differences = []
+    tables = {(path.parent.name, path.name.split(".")[0]): read(path) for path in samples}
+    found = []
     for split in sorted({split for _, split in tables}):
         names = [experiment for experiment, of in tables if of == split]
         for minus, of in combinations(names, 2):
-            differences += _differences(split, of, minus, tables[of, split], tables[minus, split])
-    for difference, p in zip(differences, bootstrap.holm([found["p"] for found in differences]), strict=True):
+            found += differences(split, of, minus, tables[of, split], tables[minus, split])
+    write_json(out, {"differences": judged(found), "p": bootstrap.P_SIGNATURE, "level": LEVEL})
+
+
+def judged(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Differences of one table with p corrected, and who is better."""
+    for difference, p in zip(found, bootstrap.holm([each["p"] for each in found]), strict=True):
         up = (difference["value"] > 0) == (difference["metric"] not in LOWER)
         better = difference["of"] if up else difference["minus"]
         difference |= {"p": p, "better": better if p < LEVEL else None}
-    write_json(out, {"differences": differences, "p": bootstrap.P_SIGNATURE, "level": LEVEL})
+    return found
 
 
-def _differences(split: str, of: str, minus: str, ours: dict[str, Any], theirs: dict[str, Any]) -> list[dict[str, Any]]:
+def differences(split: str, of: str, minus: str, ours: dict[str, Any], theirs: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of each metric that both tables, of read(), have for some sample; p as it is. Groups are those of `ours`."""
     place = {name: n for n, name in enumerate(zip(theirs["id"], theirs["tag"], strict=True))}
     pairs = [(n, place[name]) for n, name in enumerate(zip(ours["id"], ours["tag"], strict=True)) if name in place]
     if not pairs:
@@ -57,19 +64,23 @@ def _differences(split: str, of: str, minus: str, ours: dict[str, Any], theirs: 
     first, second = np.array(pairs).T
     groups = np.array(ours["group"])[first]
     found = []
-    for metric in METRICS:
+    for metric in [name for name in METRICS if name in ours and name in theirs]:
         a, b = (np.array(table[metric], np.float64)[rows] for table, rows in ((ours, first), (theirs, second)))
         p = bootstrap.p_value(groups, a, b)
         if p is None:
             continue
         value, n, n_groups, interval = bootstrap.summary(groups, a, b)
         found.append({"split": split, "metric": metric, "of": of, "minus": minus, "value": value, "interval": interval})
-        found[-1] |= {"n": n, "groups": n_groups, "p": p}
+        both = ~np.isnan(a + b)
+        found[-1] |= {"n": n, "groups": n_groups, "p": p, "scores": [float(a[both].mean()), float(b[both].mean())]}
     return found
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
+    """Columns of a file of scores: id, tag, group and those of METRICS that it has."""
     import pyarrow.parquet as pq
 
-    found: dict[str, Any] = pq.read_table(path, columns=["id", "tag", "group", *METRICS]).to_pydict()
+    there = set(pq.read_schema(path).names)  # an older run may lack a metric
+    columns = [name for name in ("id", "tag", "group", *METRICS) if name in there]
+    found: dict[str, Any] = pq.read_table(path, columns=columns).to_pydict()
     return found
