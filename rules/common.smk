@@ -261,6 +261,12 @@ def data_flags():
     return {key: f"{RESULTS}/data/{name}" for key, name in DATA_FILES.items()}
 
 
+def shown(path, caption, category, *labels):
+    """A result that `snakemake --report` shows with workflow/report/{caption}.rst, told from others by these wildcards."""
+    named = {name: f"{{{name}}}" for name in labels}
+    return report(path, caption=f"../workflow/report/{caption}.rst", category=category, labels=named or None)
+
+
 def this_run(wildcards):
     """What only the machine that starts a run can say of it, for the report; among resources, as it makes nothing stale."""
     git = code.git_state(Path(workflow.basedir).parent)

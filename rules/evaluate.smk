@@ -65,7 +65,7 @@ rule evaluate_split:
         embedding=embedding_file,
         geometry=recipe_files("<results>/images/{recipe}/geometry/{shard}.parquet"),
     output:
-        scores="<results>/evaluate/{experiment}/{split}.json",
+        scores=shown("<results>/evaluate/{experiment}/{split}.json", "scores", "Scores", "experiment", "split"),
         samples="<results>/evaluate/{experiment}/{split}.samples.parquet",
     log:
         "<logs>/evaluate_split/{experiment}/{split}.log",
@@ -86,7 +86,7 @@ rule compare_experiments:
     input:
         collect("<results>/evaluate/{of}.samples.parquet", of=SCORED),
     output:
-        "<results>/evaluate/differences.json",
+        shown("<results>/evaluate/differences.json", "differences", "Scores"),
     log:
         "<logs>/compare_experiments.log",
     benchmark:

@@ -88,7 +88,7 @@ rule split_samples:
     output:
         samples="<results>/data/samples.parquet",
         quarantine="<results>/data/quarantine.jsonl",
-        leakage="<results>/data/leakage.json",
+        leakage=shown("<results>/data/leakage.json", "leakage", "Data"),
     log:
         "<logs>/split_samples.log",
     benchmark:

@@ -11,7 +11,7 @@ container: IMAGES["evaluate"]
 rule write_config:
     """The merged config, as it was checked and filled in."""
     output:
-        "<results>/config.yaml",
+        shown("<results>/config.yaml", "config", "Config"),
     log:
         "<logs>/write_config.log",
     resources:
@@ -58,7 +58,7 @@ rule write_report:
         losses=collect("<results>/train/{experiment}/trainer_log.jsonl", experiment=TRAINED),
         data=collect("<results>/data/{file}", file=[*DATA_FILES.values(), "manifest.json"]),
     output:
-        "<results>/report/index.html",
+        shown("<results>/report/index.html", "page", "Report"),
     log:
         "<logs>/write_report.log",
     benchmark:

@@ -16,7 +16,7 @@ rule check_budget:
         media=recipe_files("<results>/images/{recipe}/{shard}"),
     output:
         found="<results>/train/{experiment}/preflight.json",
-        picture="<results>/train/{experiment}/preflight.png",
+        picture=shown("<results>/train/{experiment}/preflight.png", "preflight", "Training", "experiment"),
     log:
         "<logs>/check_budget/{experiment}.log",
     benchmark:
@@ -42,7 +42,8 @@ rule train_adapter:
         media=recipe_files("<results>/images/{recipe}/{shard}"),
     output:
         adapter=directory("<results>/train/{experiment}/adapter"),
-        files=multiext("<results>/train/{experiment}/", "train.yaml", "trainer_log.jsonl", "loss.png", "summary.json"),
+        files=multiext("<results>/train/{experiment}/", "train.yaml", "trainer_log.jsonl", "summary.json"),
+        picture=shown("<results>/train/{experiment}/loss.png", "loss", "Training", "experiment"),
     log:
         "<logs>/train_adapter/{experiment}.log",
     benchmark:

@@ -313,6 +313,7 @@ def test_page_holds_every_section_and_the_figures_of_its_inputs(page: str) -> No
     assert page.count('<rect class="prediction"') == page.count('<rect class="reference"') == 12
     assert 'x="100.0" y="100.0" width="300.0" height="300.0"' in page
     assert "Other experiments" in page
+    assert re.search(r"Boxes found, by place</h3>.*<figcaption>base<.*<figcaption>lora<", page, re.DOTALL)
     assert re.search(rf"&lt;b&gt;train-0&lt;/b&gt;</th><td>train</td><td class=\"n\">5,000<.*{'ab' * 32}", page)
     assert "Not for clinical use" in page
     row = r"exact_match</code></th><td>lora − base</td><td class=\"n\"><b>\+48.3<.*>0.005<.*<td>lora is better</td>"

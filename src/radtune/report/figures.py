@@ -219,6 +219,30 @@ def heat_map(name: str, centres: npt.NDArray[Any], behind: str) -> str:
     )
 
 
+def cell_map(name: str, values: npt.NDArray[Any], counts: npt.NDArray[Any]) -> str:
+    """`values` (0 to 100) in CELLS x CELLS cells of the picture, the darker the higher, over their numbers of samples."""
+    pyplot, style = _matplotlib(name)
+    with pyplot.rc_context(style):
+        figure, axes = pyplot.subplots(figsize=(3.6, 3.6), gridspec_kw=_FULL)
+        for (row, column), n in np.ndenumerate(counts):
+            if n:
+                shade = {"alpha": values[row, column] / 125, "color": _COLOURS["model"], "lw": 0}
+                axes.add_patch(pyplot.Rectangle((column, row), 1, 1, **shade))
+                at = {"ha": "center", "va": "center"}
+                axes.text(column + 0.5, row + 0.42, f"{values[row, column]:.0f}", color=_COLOURS["ink"], **at)
+                axes.text(column + 0.5, row + 0.74, f"{n:,.0f}", color=_COLOURS["ink"], size=7.5, **at)
+        for draw in (axes.hlines, axes.vlines):
+            draw(range(CELLS + 1), 0, CELLS, color=_COLOURS["rule"], linewidth=0.8, clip_on=False)
+        axes.set_xlim(0, CELLS)
+        axes.set_ylim(CELLS, 0)
+        axes.set_axis_off()
+        rows = (
+            ", ".join(f"{value:.0f} ({n:,.0f})" if n else "none" for value, n in zip(*row, strict=True))
+            for row in zip(values, counts, strict=True)
+        )
+        return _svg(figure, name, "From upper to bottom, each from left to right: " + "; ".join(rows))
+
+
 def _matplotlib(name: str) -> tuple[Any, dict[str, Any]]:
     import matplotlib
 

@@ -16,7 +16,7 @@ import yaml
 
 from radtune.files import read_json, read_jsonl, write_text
 from radtune.flags import Json
-from radtune.report import figures, gallery, mistakes
+from radtune.report import figures, found, gallery, mistakes
 from radtune.report.costs import costs, duration
 from radtune.report.data_section import data_section
 from radtune.report.provenance import provenance
@@ -117,6 +117,8 @@ def write_report(
         results=results,
         losses=_losses(trainings or []),
         mistakes=[*mistakes.confusions(rows), ("Length of answers", mistakes.lengths(rows))],
+        places=found.by_place({name: path for (name, split), path in scores.items() if split == main}),
+        sizes=found.by_size({r.experiment: r.content["overall"]["metrics"] for r in results if r.split == main}, BASE),
         cards=gallery.cards(rows, _read_scores(scores[key]), others, media_dir),
         data=data,
         costs=costs(benchmarks, trainings or [], predictions, settings.get("budget", {}).get("price_per_hour")),
