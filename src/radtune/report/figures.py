@@ -220,7 +220,7 @@ def heat_map(name: str, centres: npt.NDArray[Any], behind: str) -> str:
 
 
 def cell_map(name: str, values: npt.NDArray[Any], counts: npt.NDArray[Any]) -> str:
-    """`values` (0 to 100) in CELLS x CELLS cells of the picture, the darker the higher, over their numbers of samples."""
+    """`values` (0 to 100) in CELLS x CELLS cells of the picture, the darker the higher, over numbers of samples."""
     pyplot, style = _matplotlib(name)
     with pyplot.rc_context(style):
         figure, axes = pyplot.subplots(figsize=(3.6, 3.6), gridspec_kw=_FULL)
