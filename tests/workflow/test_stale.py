@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from running import ROOT, SMALL, planned, snakemake
+from running import ROOT, SMALL, offline, planned, snakemake
 
 from radtune.data.phantom import write_dataset
 from radtune.files import read_jsonl
@@ -178,6 +178,18 @@ def test_what_the_report_says_of_the_run_makes_nothing_stale(finished: Path) -> 
         shutil.rmtree(finished / ".git", ignore_errors=True)
         shutil.rmtree(benchmarks)
         aside.rename(benchmarks)
+
+
+def test_snakemake_s_own_report_has_every_caption_and_needs_no_network(finished: Path) -> None:
+    done = snakemake(finished, *FILES, "--report", "out.html", before=offline(), source=finished / "src")
+    assert done.returncode == 0, done.stdout[-4000:]
+    page = (finished / "out.html").read_text()
+    captions = list((ROOT / "workflow" / "report").glob("*.rst"))
+    assert len(captions) == 8
+    for caption in captions:
+        words = caption.read_text().splitlines()[-1]  # without markup in each
+        assert words in page, caption
+    assert 'src="http' not in page
 
 
 @pytest.mark.parametrize(
