@@ -23,9 +23,9 @@ JOBS = {
     "demo": {
         **dict.fromkeys(["all", "draw_phantoms", "draw_practice", "enhance_practice", "build_tiny"], 1),
         **dict.fromkeys(["teach_tiny", "train_tiny", "list_shards", "split_samples", "check_texts"], 1),
-        **dict.fromkeys(["write_sharegpt", "write_config", "check_budget", "train_adapter", "write_report"], 1),
-        "compare_experiments": 1,
-        **{"predict_split": 2, "evaluate_split": 2, "predict_blank": 1, "find_neighbours": 1},
+        **dict.fromkeys(["write_config", "compare_experiments", "write_report"], 1),
+        **dict.fromkeys(["write_sharegpt", "check_budget", "train_adapter", "predict_blank", "find_neighbours"], 3),
+        **{"predict_split": 4, "evaluate_split": 4},
     },
     "config": {
         **dict.fromkeys(["all", "fetch_model", "list_shards", "split_samples", "check_texts"], 1),

@@ -34,7 +34,7 @@ def predictions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (ROOT / ".venv-vllm-cpu").exists() and shutil.disk_usage(ROOT).free < 20 * 2**30:
         pytest.skip("vLLM's environment wants 20 GiB of free disk, half of it while it is made")
     folder = copy_tree(tmp_path_factory.mktemp("vllm"), {})
-    experiments = {
+    experiments = SMALL["experiments"] | {
         "lora": {},
         "base_vllm": VLLM | {"training": None},
         # one more step that leads nowhere: the same adapter

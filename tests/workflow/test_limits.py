@@ -71,7 +71,7 @@ def test_a_retry_asks_for_twice_as_much(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_no_job_takes_more_memory_than_its_rule_asks_for(tmp_path: Path) -> None:
     folder = place(tmp_path)
-    config = SMALL | {"experiments": {"lora": {"training": {"max_steps": 1}}}}
+    config = SMALL | {"experiments": SMALL["experiments"] | {"lora": {"training": {"max_steps": 1}}}}
     (folder / "small.yaml").write_text(yaml.safe_dump(config))
     demo = ("--configfile", "config/demo.yaml", "small.yaml")
     found = measured(folder, *demo, "--", "preview", "export", "report", "prepare")
