@@ -76,8 +76,7 @@ def chrf(prediction: str, reference: str) -> float:
     ours, theirs = ("".join(text.split()) for text in (prediction, reference))
     counts = []
     for n, matched in enumerate(_matched_characters(ours, theirs, 6)):
-        found, stated = (max(len(text) - n, 0) for text in (ours, theirs))
-        counts += [found if stated else 0, stated, matched]
+        counts += [max(len(ours) - n, 0), max(len(theirs) - n, 0), matched]
     return float(_chrf()._compute_f_score(counts))
 
 
