@@ -269,7 +269,7 @@ def shown(path, caption, category, *labels):
 
 def this_run(wildcards):
     """What only the machine that starts a run can say of it, for the report; among resources, as it makes nothing stale."""
-    git = code.git_state(Path(workflow.basedir).parent)
+    git = code.git_state(Path(workflow.basedir))
     return json.dumps({"git": git, "images": IMAGES if CONTAINED else None, "snakemake": snakemake.__version__})
 
 

@@ -110,7 +110,7 @@ def git_state(tree: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {"commit": None, "why": "git is not installed"}
     except subprocess.CalledProcessError as error:
-        return {"commit": None, "why": error.stderr.strip().partition("\n")[0]}
+        return {"commit": None, "why": error.stderr.partition("\n")[0].removeprefix("fatal: ")}
     return {"commit": commit.strip(), "changed": len(changed.splitlines())}
 
 
