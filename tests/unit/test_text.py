@@ -149,7 +149,7 @@ def test_character_metrics_equal_their_libraries_to_the_last_digit(prediction: s
         for n in range(1, 7)
         for grams in [Counter(theirs[i : i + n] for i in range(len(theirs) - n + 1))]
     ]
-    assert text._matched_characters(ours, theirs, 6) == shared
+    assert text._matched(text._characters(ours, 6), text._characters(theirs, 6), 6) == shared
 
 
 def test_exact_match_ignores_white_space_only() -> None:
