@@ -1,0 +1,81 @@
+"""Every word of the report that is ours, in Chinese too."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import jinja2
+import pytest
+import yaml
+from jinja2 import nodes
+
+from radtune import places, report
+from radtune.data.agreement import KINDS
+from radtune.data.answers import FORMS
+from radtune.evaluate import baselines, bootstrap, boxes, clinical, records, slots, text
+from radtune.report import gallery
+from radtune.report.words import Words, join, said, t
+
+FOLDER = Path(report.__file__).parent
+CHINESE = yaml.safe_load((FOLDER / "words.zh.yaml").read_text(encoding="utf-8"))
+TEMPLATES = sorted((FOLDER / "templates").glob("*.html.j2"))
+BILINGUAL = [path for path in TEMPLATES if path.name != "preview.html.j2"]  # which is English alone, and has no switch
+PLACEHOLDER = re.compile(r"\{(\w*)[^}]*\}")
+
+
+def keys_of_modules() -> Iterator[str]:
+    for path in FOLDER.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "t":
+                yield ast.literal_eval(node.args[0])
+
+
+def keys_of_templates() -> Iterator[str]:
+    for path in TEMPLATES:
+        for call in jinja2.Environment().parse(path.read_text(encoding="utf-8")).find_all(nodes.Call):
+            if isinstance(call.node, nodes.Name) and call.node.name == "t":
+                yield call.args[0].as_const()
+
+
+def texts_of_other_stages() -> Iterator[str]:
+    """All that reaches `said`: what other stages write and a page shows as our own words."""
+    yield from [*gallery.KINDS, *places.COLUMNS, *places.ROWS, "none", "train", "validation", "test"]
+    yield from ["group", "official", "images", "groups", "like images", *KINDS]
+    yield from (form.replace("_", " ") for form in FORMS)
+    yield from [*baselines.FLOORS.values(), bootstrap.SIGNATURE, bootstrap.P_SIGNATURE]
+    for part in (slots, clinical, records, boxes):
+        yield from part.SIGNATURES.values()
+    for chinese in (False, True):
+        yield f"sacreBLEU corpus BLEU, {text.bleu_signature(chinese)}"
+        yield from text.signatures(chinese).values()
+    yield from (f"the same up to {n}-grams" for n in (1, 2, 3))
+
+
+def test_every_text_has_its_chinese_and_none_is_left_over() -> None:
+    own = {*keys_of_modules(), *keys_of_templates()}
+    others = {re.sub(r"\d+(?:\.\d+)+", "{}", found) for found in texts_of_other_stages()}
+    assert own | others == CHINESE.keys()
+    for english, chinese in CHINESE.items():
+        assert sorted(PLACEHOLDER.findall(english)) == sorted(PLACEHOLDER.findall(chinese)), english
+
+
+@pytest.mark.parametrize("path", BILINGUAL, ids=lambda path: path.name)
+def test_no_word_of_a_template_stands_outside_a_translated_text(path: Path) -> None:
+    source = re.sub(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|&nbsp;", " ", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    source = re.sub(r"<title>.*?</title>", "", source)
+    shown = re.sub(r"<[^>]*>", " ", source)
+    assert set(re.findall(r"[A-Za-z]{2,}", shown)) <= {"ROUGE", "IoU"}
+    assert not re.search(r"(?:aria-label|alt|title|placeholder)=", source)  # these are written by label()
+
+
+def test_words_fill_in_both_languages() -> None:
+    place = said("left")
+    words = t("words: {answer}, reference: {truth}", answer=place, truth="{x}")
+    assert (words, words.zh) == ("words: left, reference: {x}", "文字：左，参考答案：{x}")
+    assert said("share of samples in percent with an intersection over union of at least 0.5").zh.startswith(
+        "交并比不低于 0.5"
+    )
+    assert said("what nobody translated").zh == "what nobody translated"
+    assert isinstance(join([place, "a"]), Words)
+    assert join([place, "a"]).zh == "左；a"
