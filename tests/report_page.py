@@ -38,7 +38,7 @@ def write_inputs(folder: Path) -> None:
                 common | {"tag": "DETECT_REGION_LOC", "prediction": box.format(300 + i), "reference": box.format(400)},
             ]
         if name == "lora":
-            rows[0] |= {"prediction": HOSTILE, "prompt": HOSTILE, "stopped": False}
+            rows[0] |= {"prediction": HOSTILE + " and more" * 120, "prompt": HOSTILE, "stopped": False}
         predictions = folder / "predict" / name / "test.jsonl"
         predictions.parent.mkdir(parents=True)
         predictions.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -143,6 +144,11 @@ def test_a_picture_is_embedded_once_however_many_cards_show_it(results: Path, pa
     assert gallery.CARDS <= page.count("<article") <= gallery.CARDS + gallery.DOUBTFUL
     found = gallery.pictures([{"image": "a.png"}, {"image": "gone.png"}, {"image": "a.png"}], results / "media")
     assert [(file, of["name"]) for file, of in found.items()] == [("a.png", "picture-0")]
+
+
+def test_no_choice_of_cards_makes_the_page_too_large() -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (448, 448, 3), np.uint8))
+    assert len(gallery.data_uri(noise)) * (gallery.CARDS + gallery.DOUBTFUL) < 15e6  # of the 20 MB that a page may have
 
 
 def test_losses_count_a_repeated_step_once(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from radtune import places, report
 from radtune.data.agreement import KINDS
 from radtune.data.answers import FORMS
 from radtune.evaluate import baselines, bootstrap, boxes, clinical, records, slots, text
-from radtune.report import gallery
+from radtune.report import gallery, words
 from radtune.report.words import Words, join, said, t
 
 FOLDER = Path(report.__file__).parent
@@ -54,7 +54,7 @@ def texts_of_other_stages() -> Iterator[str]:
 
 def test_every_text_has_its_chinese_and_none_is_left_over() -> None:
     own = {*keys_of_modules(), *keys_of_templates()}
-    others = {re.sub(r"\d+(?:\.\d+)+", "{}", found) for found in texts_of_other_stages()}
+    others = {words._NUMBER.sub("{}", found) for found in texts_of_other_stages()}
     assert own | others == CHINESE.keys()
     for english, chinese in CHINESE.items():
         assert sorted(PLACEHOLDER.findall(english)) == sorted(PLACEHOLDER.findall(chinese)), english
@@ -71,8 +71,8 @@ def test_no_word_of_a_template_stands_outside_a_translated_text(path: Path) -> N
 
 def test_words_fill_in_both_languages() -> None:
     place = said("left")
-    words = t("words: {answer}, reference: {truth}", answer=place, truth="{x}")
-    assert (words, words.zh) == ("words: left, reference: {x}", "文字：左，参考答案：{x}")
+    filled = t("words: {answer}, reference: {truth}", answer=place, truth="{x}")
+    assert (filled, filled.zh) == ("words: left, reference: {x}", "文字：左，参考答案：{x}")
     assert said("share of samples in percent with an intersection over union of at least 0.5").zh.startswith(
         "交并比不低于 0.5"
     )

@@ -109,7 +109,7 @@ def write_report(
         tables=[(split, _score_table([r for r in results if r.split == split])) for split in splits],
         charts=_score_charts([r for r in results if r.split == main]),
         tags=_tag_table([r for r in results if r.split == main]),
-        differences=_differences(read_json(differences)),
+        differences=_differences(read_json(differences), best.experiment),
         results=results,
         losses=_losses(trainings or []),
         mistakes=[*mistakes.confusions(rows), (t("Length of answers"), mistakes.lengths(rows))],
@@ -301,13 +301,14 @@ def _score_charts(results: Sequence[Evaluation]) -> list[tuple[str, str]]:
     return charts
 
 
-def _differences(found: dict[str, Any]) -> dict[str, Any]:
-    """compare's findings, said in words."""
+def _differences(found: dict[str, Any], best: str) -> dict[str, Any]:
+    """compare's findings, said in words: those of the best experiment, and the others, as pairs grow with the square."""
     rows = []
     for row in found["differences"]:
         says = t("{name} is better", name=row["better"]) if row["better"] else t("no difference shown")
         rows.append(row | {"says": says, "p": t("below 0.001") if row["p"] < 0.001 else f"{row['p']:.3f}"})
-    return found | {"differences": rows}
+    of_best = [row for row in rows if best in (row["of"], row["minus"])]
+    return found | {"of_best": of_best, "others": [row for row in rows if row not in of_best]}
 
 
 def _tag_table(results: Sequence[Evaluation]) -> dict[str, list[dict[str, Any]]]:

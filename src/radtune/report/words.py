@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-_VERSION = re.compile(r"\d+(?:\.\d+)+")
+_NUMBER = re.compile(r"\d+(?:\.\d+)+|\d{4,}")  # a version, or how many draws
 _BETWEEN = {"; ": "；", ", ": "，"}
 
 
@@ -32,9 +32,9 @@ def t(english: str, **values: object) -> Words:
 
 
 def said(text: str) -> Words:
-    """A fixed text of another stage, with its Chinese where words.zh.yaml has one; `{}` there are version numbers."""
-    found = _chinese().get(_VERSION.sub("{}", text))
-    return _words(text, found.format(*_VERSION.findall(text)) if found else text)
+    """A fixed text of another stage, with its Chinese where words.zh.yaml has one; `{}` there are its numbers."""
+    found = _chinese().get(_NUMBER.sub("{}", text))
+    return _words(text, found.format(*_NUMBER.findall(text)) if found else text)
 
 
 def join(parts: Iterable[str], between: str = "; ") -> Words:
