@@ -302,7 +302,7 @@ def _score_charts(results: Sequence[Evaluation]) -> list[tuple[str, str]]:
 
 
 def _differences(found: dict[str, Any], best: str) -> dict[str, Any]:
-    """compare's findings, said in words: those of the best experiment, and the others, as pairs grow with the square."""
+    """compare's findings in words: those of the best experiment, and the others, as pairs grow with the square."""
     rows = []
     for row in found["differences"]:
         says = t("{name} is better", name=row["better"]) if row["better"] else t("no difference shown")
