@@ -237,6 +237,7 @@ def test_the_language_is_the_address_s_else_the_browser_s(visit: Open) -> None:
         ("", "zh-CN", "zh"),
         ("", "de-DE", "en"),
         ("?lang=zh", "en-US", "zh"),
+        ("?lang=zh-CN", "en-US", "zh"),
         ("?lang=en", "zh-TW", "en"),
     ):
         page = visit(query, locale=locale)

@@ -42,12 +42,12 @@ def test_answers_that_contradict_the_reference_or_themselves() -> None:
     scores = [
         none | {"laterality": 0.0},
         none | {"laterality": 100.0},
-        none | {"iou": 0.0, "box_prediction": [800.0, 0.0, 1000.0, 100.0]},
+        none | {"iou": 0.0, "box_prediction": [400.0, 0.0, 600.0, 100.0]},
         none,
     ]
     assert contradictions(rows, scores) == {
         0: ["side: wrong or not said", "words: right, reference: left"],
-        1: ["words: left, own box: right"],
+        1: ["words: left, own box: central"],
         2: ["box: does not touch the reference's"],
     }
     scores[2]["box_prediction"] = [200.0, 0.0, 390.0, 100.0]  # the cell beside "left": a border's matter

@@ -58,6 +58,8 @@ def test_every_text_has_its_chinese_and_none_is_left_over() -> None:
     assert own | others == CHINESE.keys()
     for english, chinese in CHINESE.items():
         assert sorted(PLACEHOLDER.findall(english)) == sorted(PLACEHOLDER.findall(chinese)), english
+        own = PLACEHOLDER.sub("", chinese)
+        assert re.search("[\u4e00-\u9fff]", own) or not re.search("[A-Za-z]{2}", own), english
 
 
 @pytest.mark.parametrize("path", BILINGUAL, ids=lambda path: path.name)

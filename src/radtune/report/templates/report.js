@@ -16,8 +16,8 @@ function speak(language) {
 }
 
 addEventListener('DOMContentLoaded', () => {
-  const asked = address.searchParams.get('lang') ?? navigator.language.slice(0, 2);
-  if (asked === 'zh') speak('zh');
+  const asked = address.searchParams.get('lang') ?? navigator.language;
+  if (asked.startsWith('zh')) speak('zh');
   const language = document.getElementById('language');
   language.hidden = false;
   language.addEventListener('click', () => {
