@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-_NUMBER = re.compile(r"\d+(?:\.\d+)+|\d{4,}")  # a version, or how many draws
+_NUMBER = re.compile(r"\d+(?:\.\d+)*")
 _BETWEEN = {"; ": "；", ", ": "，"}
 
 
@@ -32,9 +32,14 @@ def t(english: str, **values: object) -> Words:
 
 
 def said(text: str) -> Words:
-    """A fixed text of another stage, with its Chinese where words.zh.yaml has one; `{}` there are its numbers."""
-    found = _chinese().get(_NUMBER.sub("{}", text))
-    return _words(text, found.format(*_NUMBER.findall(text)) if found else text)
+    """A fixed text of another stage, with its Chinese where words.zh.yaml has one: as it stands, or by `key`."""
+    found, of_any_numbers = (_chinese().get(of) for of in (text, key(text)))
+    return _words(text, found or (of_any_numbers.format(*_NUMBER.findall(text)) if of_any_numbers else text))
+
+
+def key(text: str) -> str:
+    """The text with `{}` for each number, such as a version's or how many draws there were."""
+    return _NUMBER.sub("{}", text)
 
 
 def join(parts: Iterable[str], between: str = "; ") -> Words:
