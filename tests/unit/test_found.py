@@ -41,8 +41,8 @@ def test_the_map_says_its_figures_and_leaves_out_who_has_no_boxes(scores: Path, 
     )
     ((name, svg),) = by_place({"lora": scores, "base": none})
     assert name == "lora"
-    assert "75 (2), none, none, none, none; none," in svg
-    assert "none, none, none, none, 10 (1)" in svg
+    assert "75 (2), –, –, –, –; –," in svg
+    assert "–, –, –, –, 10 (1)" in svg
 
 
 def test_sizes_are_those_that_the_scores_tell_apart() -> None:

@@ -18,6 +18,7 @@ from radtune.files import UserError, read_json, write_json
 from radtune.frames import Box, Letterbox
 from radtune.report import figures, preview
 from radtune.report.data_section import exposure
+from report_page import plain
 
 HOSTILE = "</p><script>alert(1)</script><img src=x onerror=alert(1)> \u202egnp.\u2066exe\x00\ud800 end"
 LETTERBOX = Letterbox(width=700, height=300, size=448, new_width=448, new_height=192, left=0, top=128)
@@ -60,7 +61,7 @@ def draw(folder: Path, name: str = "preview.html", **changes: Any) -> str:
     }
     arguments: dict[str, Any] = {"sharegpt": folder / "sharegpt"} | paths | changes
     preview.write_preview(**arguments)
-    return (folder / name).read_text(encoding="utf-8")
+    return plain((folder / name).read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

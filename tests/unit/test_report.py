@@ -1,5 +1,7 @@
 """The report: what it concludes, that it is one safe page, and that its figures are those of its inputs."""
 
+import base64
+import hashlib
 import json
 import math
 import re
@@ -7,20 +9,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
-from radtune.evaluate.compare import compare
-from radtune.evaluate.score import evaluate
 from radtune.files import write_json, write_jsonl
 from radtune.report import figures, gallery
 from radtune.report.card import write_card
-from radtune.report.page import Evaluation, _losses, rank, verdict, write_report
-
-HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)> \u202egnp.\u2066exe\x00\ud800 end"
+from radtune.report.page import Evaluation, _losses, rank, verdict
+from radtune.report.words import t
+from report_page import plain, write_inputs, write_page
 
 
 def evaluation(name: str, value: float, interval: list[float], floor: float = 30, **slots: Any) -> Evaluation:
@@ -107,18 +106,49 @@ def test_gallery_mixes_best_worst_and_random_and_stays_small() -> None:
     rows = [row(i, tag) for tag in "ABCDEF" for i in range(20)]
     scores = [
         {"rouge_l": float(i), "iou": 100.0 - i if r["tag"] == "A" else None, "slots": None}
-        | {"box_reference": None, "box_prediction": None}
+        | {"box_reference": None, "box_prediction": None, "laterality": None}
         for i, r in enumerate(rows)
     ]
-    cards = gallery.cards(rows, scores, {"base": {("000", "A"): "other"}}, Path())
+    cards = gallery.cards(rows, scores, {"base": {("000", "A"): "other"}}, {})
     assert len(cards) == gallery.CARDS
-    kinds = {(c["tag"], c["kind"]): c["id"] for c in cards}
-    assert {kind for tag, kind in kinds if tag == "B"} == {"best", "worst", "random"}
+    assert [card["tag"] for card in cards[:6]] == list("ABCDEF")
+    best_and_worst = [card for card in cards if card["id"] in ("000", "019")]
+    kinds = {(c["tag"], c["kinds"][0]): c["id"] for c in best_and_worst}
+    assert {kind for card in cards if card["tag"] == "B" for kind in card["kinds"]} == {"best", "worst", "random"}
     assert (kinds["B", "best"], kinds["B", "worst"]) == ("019", "000")  # by ROUGE-L
     assert (kinds["A", "best"], kinds["A", "worst"]) == ("000", "019")  # by box overlap
     assert len({(c["id"], c["tag"]) for c in cards}) == len(cards)
     assert cards[0]["others"] == {"base": "other"}
-    assert len(gallery.cards(rows[:1], scores[:1], {}, Path())) == 1
+    assert len(gallery.cards(rows[:1], scores[:1], {}, {})) == 1
+
+
+def test_the_gallery_takes_the_gravest_contradictions_of_each_task() -> None:
+    rows = [
+        {"id": f"{i:03}", "tag": tag, "reference": "r", "prediction": "p"} for tag in ("A", "B") for i in range(100)
+    ]
+    none = dict.fromkeys(("iou", "slots", "laterality", "box_reference", "box_prediction"))
+    scores = [none | {"rouge_l": float(i % 100)} for i in range(200)]
+    doubts = {i: [t("side: wrong or not said")] * (2 if i % 100 == 50 else 1) for i in range(200)}
+    cards = gallery.cards(rows, scores, {}, doubts)
+    assert all(
+        card["kinds"][-1] == "contradiction" for card in cards
+    )  # a card's own is said whatever it was chosen for
+    assert sum(card["id"] == "050" for card in cards) == 2
+    assert gallery.CARDS < len(cards) <= gallery.CARDS + gallery.DOUBTFUL
+    assert len({(card["id"], card["tag"]) for card in cards}) == len(cards)
+
+
+def test_a_picture_is_embedded_once_however_many_cards_show_it(results: Path, page: str) -> None:
+    assert page.count("data:image/jpeg;base64,") == 1
+    assert page.count('<use href="#picture-0"/>') == page.count("<article")
+    assert gallery.CARDS <= page.count("<article") <= gallery.CARDS + gallery.DOUBTFUL
+    found = gallery.pictures([{"image": "a.png"}, {"image": "gone.png"}, {"image": "a.png"}], results / "media")
+    assert [(file, of["name"]) for file, of in found.items()] == [("a.png", "picture-0")]
+
+
+def test_no_choice_of_cards_makes_the_page_too_large() -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (448, 448, 3), np.uint8))
+    assert len(gallery.data_uri(noise)) * (gallery.CARDS + gallery.DOUBTFUL) < 15e6  # of the 20 MB that a page may have
 
 
 def test_losses_count_a_repeated_step_once(tmp_path: Path) -> None:
@@ -165,120 +195,30 @@ class _Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two experiments leave, one answer of which is hostile, as is a reason."""
     folder = tmp_path_factory.mktemp("results")
-    media = folder / "media"
-    media.mkdir()
-    Image.new("L", (64, 64), 90).save(media / "a.png")
-    box = '[{{"bbox_2d": [100, 100, {}, 400], "label": "lesion"}}]'
-    for name in ("base", "lora"):
-        rows = []
-        for i in range(30):
-            reference = f"A hyperdense area located {['left', 'central', 'right'][i % 3]} horizontally, {i}."
-            common = {
-                "id": f"i{i}",
-                "group": f"g{i // 2}",
-                "image": "a.png",
-                "prompt": "<image>Where?",
-                "stopped": True,
-            }
-            answer = reference if name == "lora" else "An image."
-            rows += [
-                common | {"tag": "CAPTION", "prediction": answer, "reference": reference},
-                common | {"tag": "DETECT_REGION_LOC", "prediction": box.format(300 + i), "reference": box.format(400)},
-            ]
-        if name == "lora":
-            rows[0] |= {"prediction": HOSTILE, "prompt": HOSTILE, "stopped": False}
-        predictions = folder / "predict" / name / "test.jsonl"
-        predictions.parent.mkdir(parents=True)
-        predictions.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        scored = folder / "evaluate" / name
-        evaluate(predictions, scored / "test.json", scored / "test.samples.parquet")
-    compare(
-        [folder / "evaluate" / n / "test.samples.parquet" for n in ("base", "lora")],
-        folder / "evaluate" / "differences.json",
-    )
-    write_jsonl(folder / "train" / "lora" / "trainer_log.jsonl", [{"step": s, "loss": 1 / s} for s in (1, 2, 3)])
-    (folder / "config.yaml").write_text("results: <b>here</b>\n")
-    before = {"train": 4000, "validation": 900, "test": 1300, "validation_in_train": 810, "test_in_train": 1234}
-    after = before | {"validation_in_train": 0, "test_in_train": 0}
-    write_json(
-        folder / "leakage.json",
-        {name: {"images": n, "groups": n} for name, n in (("as_delivered", before), ("after", after))}
-        | {"by": "group"},
-    )
-    shard = {"name": "<b>train-0</b>", "split": "train", "rows": 5000, "sha256": "ab" * 32}
-    write_json(folder / "manifest.json", {"source": "s3", "repo": "s3://b/p", "revision": "77", "shards": [shard]})
-    write_json(
-        folder / "checks.json",
-        {
-            "images": {"unique": 5000, "with_box": 4900, "without_box": 100, "low_confidence": 30},
-            "forms": {"DETECT_REGION_LOC": {"florence": 17}, "JSON_RECORD.bloc": {"<i>words": 2}},
-            "disagreements": {
-                "coordinates": {"checked": 340, "disagree": 12},
-                "vertical": {"checked": 9, "disagree": 1},
-            },
-            "split": {
-                "by": "group",
-                "asked": {"train": 0.8},
-                "got": {"train": 0.79},
-                "groups": 40,
-                "largest_group": 36,
-            },
-        },
-    )
-    common = {"shard": "train-0", "row": 5, "id": "<a>", "tag": "CAPTION"}
-    says = [("coordinates", [1, 2, 3, 4], [9, 9, 99, 99])] * 12 + [("vertical", HOSTILE, "bottom")]
-    lines = [
-        json.dumps(common | {"kind": kind, "text_says": text, "pixels_say": pixels}) for kind, text, pixels in says
-    ]
-    (folder / "disagreements.jsonl").write_text("\n".join(lines))
-    write_jsonl(folder / "quarantine.jsonl", [{"reason": r} for r in ("<u>bad</u>", "no_image", "no_image")])
-    status = ["kept"] * 7 + ["quarantined"] * 3
-    table = {
-        "status": status,
-        "split": ["train"] * 7 + [None] * 3,
-        "group": ["g"] * 10,
-        "image_sha256": list("aabbccdeee"),
-    }
-    pq.write_table(pa.table(table), folder / "samples.parquet")
+    write_inputs(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def page(results: Path) -> str:
-    """A page of them; its title is hostile too."""
-    folder = results
-    write_report(
-        folder / "index.html",
-        config=folder / "config.yaml",
-        evaluations=[folder / "evaluate" / n / "test.json" for n in ("base", "lora")],
-        sample_scores=[folder / "evaluate" / n / "test.samples.parquet" for n in ("base", "lora")],
-        differences=folder / "evaluate" / "differences.json",
-        predictions=[folder / "predict" / n / "test.jsonl" for n in ("base", "lora")],
-        trainings=[folder / "train" / "lora"],
-        leakage=folder / "leakage.json",
-        quarantine=folder / "quarantine.jsonl",
-        checks=folder / "checks.json",
-        disagreements=folder / "disagreements.jsonl",
-        samples_table=folder / "samples.parquet",
-        media_dir=folder / "media",
-        title="Demo <em>title</em>",
-        manifest=folder / "manifest.json",
-    )
-    return (folder / "index.html").read_text(encoding="utf-8")
+    """The page in English, without the Chinese that it carries."""
+    return plain(write_page(results).read_text(encoding="utf-8"))
 
 
 def test_page_stands_alone(page: str) -> None:
     parser = _Page()
     parser.feed(page)
     for tag, attributes in parser.tags:
-        assert tag not in {"script", "link", "iframe", "object", "em", "u", "form"}
+        assert tag not in {"link", "iframe", "object", "em", "u", "form"}
         assert not [name for name in attributes if name.startswith("on")]
         source = attributes.get("src") or ""
         assert not source or source.startswith("data:image/jpeg;base64,")
-        assert (attributes.get("href") or "#").startswith("#")
-    assert "default-src 'none'" in page
+        assert (attributes.get("href") or "#").startswith("data:image/jpeg;base64," if tag == "image" else "#")
+    assert [attributes for tag, attributes in parser.tags if tag == "script"] == [{}]
+    script = page[page.index("<script>") + 8 : page.index("</script>")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}';" in page
     assert not re.search(r"url\((?!#)|@import", page)
 
 
@@ -297,7 +237,7 @@ def test_page_holds_every_section_and_the_figures_of_its_inputs(page: str) -> No
     assert "lora has the highest ROUGE-L on the test split (60 samples, 15 groups)" in page
     assert "Only 15 groups" in page
     assert "lora: 0 of 60 answers are empty, 1 hit the length limit." in page
-    assert "10 rows came in, 7 were kept and 3 quarantined (30.0&nbsp;%)." in page
+    assert "10 rows came in, 7 were kept and 3 quarantined (30.0 %)." in page
     assert "do not add up" not in page
     assert re.search(r"no_image</code></th><td class=\"n\">2<", page)
     assert "As delivered, train holds 1,234 of 1,300 test images (94.9 %); as split here, by group, 0 of 1,300." in page
@@ -310,13 +250,13 @@ def test_page_holds_every_section_and_the_figures_of_its_inputs(page: str) -> No
     assert re.search(r"results\d/disagreements.jsonl</code>", page)
     assert "<td>&lt;i&gt;words</td>" in page
     assert 'class="loud"' not in page
-    assert page.count('<rect class="prediction"') == page.count('<rect class="reference"') == 12
+    assert page.count('<rect class="prediction"') == page.count('<rect class="reference"') == gallery.CARDS // 2
     assert 'x="100.0" y="100.0" width="300.0" height="300.0"' in page
     assert "Other experiments" in page
     assert re.search(r"Boxes found, by place</h3>.*<figcaption>base<.*<figcaption>lora<", page, re.DOTALL)
     assert re.search(rf"&lt;b&gt;train-0&lt;/b&gt;</th><td>train</td><td class=\"n\">5,000<.*{'ab' * 32}", page)
     assert "Not for clinical use" in page
-    row = r"exact_match</code></th><td>lora − base</td><td class=\"n\"><b>\+48.3<.*>0.005<.*<td>lora is better</td>"
+    row = r"exact_match</code></th><td>lora − base</td><td class=\"n\"><b>\+31.7<.*>0.005<.*<td>lora is better</td>"
     assert re.search(row, page)
     assert re.search(r"iou</code></th><td>lora − base</td>.*no difference shown", page)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from radtune.files import read_json, read_jsonl
 from radtune.report import figures
+from radtune.report.words import t
 
 SHOWN = 12  # rules in the picture, those that took longest
 
@@ -37,7 +38,7 @@ def costs(
         "seconds": total,
         "price": price,
         "money": None if price is None else price * total / 3600,
-        "chart": figures.bar_chart("Time by rule", bars, number=duration) if bars else None,
+        "chart": figures.bar_chart(t("Time by rule"), bars, number=duration) if bars else None,
         "trainings": [found for folder in trainings if (found := training(folder))],
         "predictions": [prediction(path) for path in predictions],
     }

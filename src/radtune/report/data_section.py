@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from radtune.files import read_json
+from radtune.report.words import Words, said, t
 
 SPLITS = ("train", "validation", "test")
 LISTED = 3  # disagreeing rows shown of each kind
@@ -72,32 +73,38 @@ def rows_of(samples_table: Path, quarantine: Path, split: Mapping[str, Any]) -> 
     }
 
 
-def exposure(leaks: Mapping[str, Any]) -> tuple[str, str]:
+def exposure(leaks: Mapping[str, Any]) -> tuple[Words, str]:
     """How many test images train has seen, as delivered and as split here; and a caution where it still sees some."""
     before, after = (leaks[key]["images"] for key in ("as_delivered", "after"))
-    seen = f"As delivered, train holds {_test_images(before)}"
+    images = t(" test images")
+    delivered, now = _part(before, images), _part(after)
     if leaks["by"] == "official":
-        seen += ", and that split is kept."
+        seen = t("As delivered, train holds {delivered}, and that split is kept.", delivered=delivered)
     else:
-        seen += f"; as split here, by {leaks['by']}, {_test_images(after, '')}."
+        by = said(leaks["by"])
+        seen = t(
+            "As delivered, train holds {delivered}; as split here, by {by}, {now}.", delivered=delivered, by=by, now=now
+        )
     if not after["test_in_train"]:
         return seen, ""
-    caution = f"Train has seen {_test_images(after)}: test scores reward memory."
+    caution = t("Train has seen {seen}: test scores reward memory.", seen=_part(after, images))
     if leaks["by"] == "official":
-        caution += " The split is the delivered one; split.by: group makes one that can be believed."
+        advice = t("The split is the delivered one; split.by: group makes one that can be believed.")
+        caution = t("{first} {second}", first=caution, second=advice)
     return seen, caution
 
 
-def _test_images(counts: Mapping[str, int], noun: str = " test images") -> str:
+def _part(counts: Mapping[str, int], noun: str = "") -> Words:
     part, whole = counts["test_in_train"], counts["test"]
-    return f"{part:,} of {whole:,}{noun}" + (f" ({100 * part / whole:.1f} %)" if part else "")
+    share = t(" ({share:.1f} %)", share=100 * part / whole) if part else ""
+    return t("{part:,} of {whole:,}{noun}{share}", part=part, whole=whole, noun=noun, share=share)
 
 
-def _leakage(leaks: Mapping[str, Any]) -> list[tuple[str, list[tuple[int, int]]]]:
+def _leakage(leaks: Mapping[str, Any]) -> list[tuple[Words, list[tuple[int, int]]]]:
     """Rows of (what, as delivered, as split here); the latter two: how many train holds, of how many."""
     return [
         (
-            f"{split} {kind}",
+            t("{split} {kind}", split=said(split), kind=said(kind)),
             [
                 (found[kind][f"{split}_in_train"], found[kind][split])
                 for found in (leaks["as_delivered"], leaks["after"])

@@ -1,6 +1,7 @@
 """Charts as inline SVG, drawn by matplotlib in the page's own colours, so that they follow light and dark.
 
-Each has a title and its figures as a description for who cannot see it. Labels from data pass `gallery.visible` first.
+Each has a title and its figures as a description for who cannot see it. Labels from data pass `gallery.visible` first;
+those that are `words.Words` carry their Chinese along, as everywhere on a page.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from radtune.report.words import Words, join, t
 
 # matplotlib writes colours as hex; each of these stand-ins becomes a CSS variable of the page.
 _COLOURS = {
@@ -39,7 +42,7 @@ def score_chart(name: str, marks: Sequence[Mark]) -> str:
     """Scores 0..100 as dots with their intervals, a row each; a dashed line carries every floor through the panel."""
     pyplot, style = _matplotlib(name)
     with pyplot.rc_context(style):
-        figure, axes = pyplot.subplots(figsize=(4.2, 0.75 + 0.36 * len(marks)))
+        figure, axes = pyplot.subplots(figsize=(3.8, 0.75 + 0.36 * len(marks)))
         for row, mark in enumerate(marks):
             colour = _COLOURS[mark.kind]
             if mark.kind == "floor":
@@ -54,7 +57,8 @@ def score_chart(name: str, marks: Sequence[Mark]) -> str:
         axes.set_xlim(-1, 101)
         axes.set_xticks(range(0, 101, 25))
         axes.grid(axis="x")
-        return _svg(figure, name, "; ".join(f"{mark.label} {mark.value:.1f}" for mark in marks))
+        values = (t("{label} {value:.1f}", label=mark.label, value=mark.value) for mark in marks)
+        return _svg(figure, name, join(values), [mark.label for mark in marks])
 
 
 def loss_chart(
@@ -64,7 +68,8 @@ def loss_chart(
     pyplot, style = _matplotlib(name)
     with pyplot.rc_context(style | {"ytick.labelcolor": _COLOURS["muted"]}):
         figure, axes = pyplot.subplots(figsize=(4.4, 2.6))
-        curves = [c for c in ((train, "model", "train", ""), (evaluation, "floor", "eval", "D")) if c[0]]
+        names = t("train"), t("eval"), t("step"), t("loss")
+        curves = [c for c in ((train, "model", names[0], ""), (evaluation, "floor", names[1], "D")) if c[0]]
         # Each curve is named at its end, the lower one below, so that names of close curves do not collide.
         for place, (points, kind, label, shape) in enumerate(sorted(curves, key=lambda curve: curve[0][-1][1])):
             steps, losses = zip(*points, strict=True)
@@ -73,10 +78,11 @@ def loss_chart(
             axes.annotate(label, end, (7, 0), textcoords="offset points", va=va, color=colour)
         axes.set_ylim(0, top)
         axes.set_xlim(left=0)
-        axes.set_xlabel("step")
-        axes.set_ylabel("loss")
+        axes.set_xlabel(names[2])
+        axes.set_ylabel(names[3])
         axes.grid(axis="y")
-        return _svg(figure, f"Loss of {name}", f"{len(train)} training and {len(evaluation)} evaluation points")
+        counted = t("{train:,} training and {eval:,} evaluation points", train=len(train), eval=len(evaluation))
+        return _svg(figure, t("Loss of {name}", name=name), counted, names)
 
 
 def confusion(name: str, truths: Sequence[str], answers: Sequence[str], counts: npt.NDArray[Any]) -> str:
@@ -102,18 +108,22 @@ def confusion(name: str, truths: Sequence[str], answers: Sequence[str], counts: 
                 weight = "bold" if right else "normal"
                 axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=_COLOURS["ink"], weight=weight)
         axes.set_xticks(range(len(answers)), [answer.replace("-", "-\n") for answer in answers])
-        axes.set_yticks(
-            range(len(truths)), [f"{truth} ({n:,})" for truth, n in zip(truths, counts.sum(axis=1), strict=True)]
-        )
+        rows = [t("{label} ({n:,})", label=truth, n=n) for truth, n in zip(truths, counts.sum(axis=1), strict=True)]
+        axes.set_yticks(range(len(truths)), rows)
         axes.set_xlim(-0.5, len(answers) - 0.5)
         axes.set_ylim(len(truths) - 0.5, -0.5)
-        axes.set_xlabel("answered, % of the row")
+        axes.set_xlabel(said := t("answered, % of the row"))
         axes.spines["bottom"].set_visible(False)
         described = (
-            f"{truth} ({row.sum():,}): " + ", ".join(f"{a} {n:,}" for a, n in zip(answers, row, strict=True))
-            for truth, row in zip(truths, counts, strict=True)
+            t(
+                "{truth}: {answers}",
+                truth=truth,
+                answers=join((t("{label} {n:,}", label=a, n=n) for a, n in zip(answers, row, strict=True)), ", "),
+            )
+            for truth, row in zip(rows, counts, strict=True)
         )
-        return _svg(figure, name, "Reference, then answers: " + "; ".join(described))
+        words = t("Reference, then answers: {counts}", counts=join(described))
+        return _svg(figure, name, words, [*answers, *rows, said])
 
 
 def bar_chart(
@@ -154,7 +164,8 @@ def spread_chart(name: str, values: Mapping[str, npt.NDArray[Any]], unit: str) -
     beyond stands in the last bin.
     """
     pyplot, style = _matplotlib(name)
-    described = []
+    described: list[Words] = []
+    labels = [unit]
     with pyplot.rc_context(style):
         figure, axes = pyplot.subplots(figsize=(_WIDE, 0.6 * max(len(values), 1.6)), gridspec_kw=_FULL)
         top = max((float(np.percentile(v, 99)) for v in values.values()), default=1.0) * 1.05 or 1.0
@@ -166,16 +177,24 @@ def spread_chart(name: str, values: Mapping[str, npt.NDArray[Any]], unit: str) -
             axes.stairs(shape, edges, baseline=row, fill=True, color=_COLOURS["model"], linewidth=0)
             axes.plot([median, median], [row, row - 0.6], color=_COLOURS["ink"], linewidth=1.2)
             axes.text(0, row - 0.68, label, color=_COLOURS["ink"])
-            axes.text(top, row - 0.68, f"median {_figures(median)}", ha="right", color=_COLOURS["ink"])
+            middle = t("median {value}", value=_figures(median))
+            axes.text(top, row - 0.68, middle, ha="right", color=_COLOURS["ink"])
+            labels += [label, middle]
             described.append(
-                f"{label} {len(found):,} values, median {_figures(median)}, "
-                f"5th to 95th percentile {_figures(low)} to {_figures(high)}".strip()
+                t(
+                    "{label} {n:,} values, {median}, 5th to 95th percentile {low} to {high}",
+                    label=label,
+                    n=len(found),
+                    median=middle,
+                    low=_figures(low),
+                    high=_figures(high),
+                )
             )
         axes.set_yticks([])
         axes.set_ylim(len(values) - 0.96, -0.95)
         axes.set_xlim(0, top)
         axes.set_xlabel(unit)
-        return _svg(figure, name, f"In {unit}: {'; '.join(described)}")
+        return _svg(figure, name, t("In {unit}: {values}", unit=unit, values=join(described)), labels)
 
 
 def _figures(value: float) -> str:
@@ -237,10 +256,10 @@ def cell_map(name: str, values: npt.NDArray[Any], counts: npt.NDArray[Any]) -> s
         axes.set_ylim(CELLS, 0)
         axes.set_axis_off()
         rows = (
-            ", ".join(f"{value:.0f} ({n:,.0f})" if n else "none" for value, n in zip(*row, strict=True))
+            join((f"{value:.0f} ({n:,.0f})" if n else "–" for value, n in zip(*row, strict=True)), ", ")
             for row in zip(values, counts, strict=True)
         )
-        return _svg(figure, name, "From upper to bottom, each from left to right: " + "; ".join(rows))
+        return _svg(figure, name, t("From upper to bottom, each from left to right: {rows}", rows=join(rows)))
 
 
 def _matplotlib(name: str) -> tuple[Any, dict[str, Any]]:
@@ -272,7 +291,8 @@ def _matplotlib(name: str) -> tuple[Any, dict[str, Any]]:
     }
 
 
-def _svg(figure: Any, name: str, description: str) -> str:
+def _svg(figure: Any, name: str, description: str, labels: Iterable[str] = ()) -> str:
+    """The figure as SVG; those of its `labels` that are Words can be shown in Chinese."""
     from matplotlib import pyplot
 
     buffer = io.StringIO()
@@ -285,10 +305,33 @@ def _svg(figure: Any, name: str, description: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     for colour_name, colour in _COLOURS.items():
         svg = svg.replace(colour, f"var(--{colour_name})")
+    for label in sorted(set(labels), key=len, reverse=True):  # a short one may be a line of a long one
+        if isinstance(label, Words):
+            svg = _with_chinese(svg, label)
     svg = svg.replace("<svg ", '<svg role="img" ', 1)
     end_of_tag = svg.index(">") + 1
     return svg[:end_of_tag] + _words(name, description) + svg[end_of_tag:]
 
 
 def _words(name: str, description: str) -> str:
-    return f"<title>{html.escape(name)}</title><desc>{html.escape(description)}</desc>"
+    return "".join(
+        f"<{tag}{_chinese(text)}>{html.escape(text)}</{tag}>" for tag, text in (("title", name), ("desc", description))
+    )
+
+
+def _chinese(text: str) -> str:
+    return f' data-zh="{html.escape(text.zh)}"' if isinstance(text, Words) else ""
+
+
+def _with_chinese(svg: str, label: Words) -> str:
+    """The label's texts with their Chinese; of one that was broken at its hyphen, the first line has it all."""
+    whole = html.escape(label, quote=False)
+    lines = [whole] if f">{whole}</text>" in svg else whole.replace("-", "-\n").split("\n")
+    texts = (rf"(<text(?:(?!data-zh)[^>])*)>{re.escape(line)}</text>" for line in lines)
+
+    def both(found: re.Match[str]) -> str:
+        chinese = [html.escape(label.zh), *[""] * len(lines)]
+        parts = zip(found.groups(), chinese, lines, strict=False)
+        return "".join(f'{tag} data-zh="{zh}">{line}</text>' for tag, zh, line in parts)
+
+    return re.sub(r"\s*".join(texts), both, svg)

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from radtune.report import figures
+from radtune.report.words import t
 
-SIZES = ("small", "medium", "large")  # evaluate's; a metric's signature states the cuts
+# evaluate's; a metric's signature states the cuts
+SIZES = {"small": t("small boxes"), "medium": t("medium boxes"), "large": t("large boxes")}
 
 Cells = npt.NDArray[np.float64]  # CELLS x CELLS, from upper to bottom, each from left to right
 
@@ -19,7 +21,7 @@ Cells = npt.NDArray[np.float64]  # CELLS x CELLS, from upper to bottom, each fro
 def by_place(scores: Mapping[str, Path]) -> list[tuple[str, str]]:
     """(experiment, SVG) of {experiment: its SPLIT.samples.parquet}, for those with boxes."""
     maps = [(name, cells(path)) for name, path in scores.items()]
-    return [(name, figures.cell_map(f"Boxes of {name}", *found)) for name, found in maps if found[1].any()]
+    return [(name, figures.cell_map(t("Boxes of {name}", name=name), *found)) for name, found in maps if found[1].any()]
 
 
 def cells(path: Path) -> tuple[Cells, Cells]:
@@ -40,8 +42,8 @@ def cells(path: Path) -> tuple[Cells, Cells]:
 
 def by_size(metrics: Mapping[str, Mapping[str, Any]], base: str) -> list[tuple[str, str]]:
     """(size, SVG) of Acc@0.5, from {experiment: its metrics}, for the sizes that these tell apart."""
-    charts = []
-    for size in SIZES:
+    charts: list[tuple[str, str]] = []
+    for size, boxes in SIZES.items():
         key = f"acc_50_{size}"
         found = {name: of[key] for name, of in metrics.items() if key in of}
         marks = [
@@ -49,5 +51,5 @@ def by_size(metrics: Mapping[str, Mapping[str, Any]], base: str) -> list[tuple[s
             for name, of in found.items()
         ]
         if marks:
-            charts.append((f"{size} boxes", figures.score_chart(f"Acc@0.5 of {size} boxes", marks)))
+            charts.append((boxes, figures.score_chart(t("Acc@0.5 of {boxes}", boxes=boxes), marks)))
     return charts

@@ -10,14 +10,17 @@ import random
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from radtune.report.words import Words
 
 if TYPE_CHECKING:
     from PIL import Image
 
-CARDS = 24
+CARDS, DOUBTFUL = 48, 24  # with the pictures' size they bound the page, however many answers there are
+KINDS = ("best", "worst", "contradiction", "random")
 _SIDE = 448  # longest side of an embedded picture in pixels
 _SHOWN = 1200  # characters of a text that a card shows
 _CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -37,12 +40,12 @@ def cards(
     rows: Sequence[Mapping[str, Any]],
     scores: Sequence[Mapping[str, Any]],
     others: Mapping[str, Mapping[tuple[str, str], str]],
-    media_dir: Path,
+    doubts: Mapping[int, Sequence[Words]],
 ) -> list[dict[str, Any]]:
-    """Best, worst and random samples of each tag, CARDS at most in all.
+    """Best, worst and random samples of each tag, CARDS at most in all, and DOUBTFUL at most of `doubts`.
 
     `rows` are predictions and `scores` their per-sample scores, line by line; `others` the predictions of further
-    experiments by (id, tag).
+    experiments by (id, tag); `doubts` the contradictions by line. A sample has one card, whatever it was chosen for.
     """
     by_tag: dict[str, list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
@@ -51,8 +54,16 @@ def cards(
     for tag in sorted(by_tag):
         metric = "iou" if any(scores[i]["iou"] is not None for i in by_tag[tag]) else "rouge_l"
         ranked = sorted(by_tag[tag], key=lambda i: (-(scores[i][metric] or 0.0), rows[i]["id"]))
-        chosen += [(i, kind) for i, kind in _choose(ranked, max(1, CARDS // len(by_tag)), tag)]
-    return [_card(rows[i], scores[i], kind, others, media_dir) for i, kind in chosen[:CARDS]]
+        chosen += _choose(ranked, max(1, CARDS // len(by_tag)), tag)
+    kinds = {i: [kind] for i, kind in chosen[:CARDS]}
+    doubtful = sorted(doubts, key=lambda i: (-len(doubts[i]), i))
+    for i in _turns(doubtful, lambda i: rows[i]["tag"])[:DOUBTFUL]:
+        kinds.setdefault(i, [])
+    for i in kinds.keys() & doubts.keys():
+        kinds[i].append("contradiction")
+    mixed = _turns(sorted(kinds), lambda i: (rows[i]["tag"], KINDS.index(kinds[i][0])))
+    order = _turns(mixed, lambda i: rows[i]["tag"])
+    return [_card(rows[i], scores[i], kinds[i], others, doubts.get(i, ())) for i in order]
 
 
 def _choose(ranked: list[int], count: int, seed: str) -> list[tuple[int, str]]:
@@ -65,19 +76,29 @@ def _choose(ranked: list[int], count: int, seed: str) -> list[tuple[int, str]]:
     return [(i, "best") for i in best] + [(i, "random") for i in drawn] + [(i, "worst") for i in worst]
 
 
+def _turns(lines: Iterable[int], key: Callable[[int], Any]) -> list[int]:
+    """The lines in their order, but those of each key in turn."""
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for i in lines:
+        groups[key(i)].append(i)
+    turns = itertools.zip_longest(*(groups[name] for name in sorted(groups)))
+    return [i for turn in turns for i in turn if i is not None]
+
+
 def _card(
     row: Mapping[str, Any],
     scores: Mapping[str, Any],
-    kind: str,
+    kinds: list[str],
     others: Mapping[str, Mapping[tuple[str, str], str]],
-    media_dir: Path,
+    doubts: Sequence[Words],
 ) -> dict[str, Any]:
     reference, prediction = differences(row["reference"], row["prediction"])
     return {
         "id": row["id"],
         "tag": row["tag"],
-        "group": row["group"],
-        "kind": kind,
+        "kinds": kinds,
+        "doubts": doubts,
+        "side": {None: "unsaid", 100.0: "right"}.get(scores["laterality"], "wrong"),
         "prompt": shorten(row.get("prompt", "").replace("<image>", "").strip()),
         "reference": reference,
         "prediction": prediction,
@@ -89,13 +110,20 @@ def _card(
         "rouge_l": scores["rouge_l"],
         "iou": scores["iou"],
         "slots": scores["slots"],
-        "image": picture(media_dir, row.get("image", "")),
+        "image": row.get("image", ""),
         "boxes": [
             {"kind": name, "x": box[0], "y": box[1], "width": box[2] - box[0], "height": box[3] - box[1]}
             for name in ("reference", "prediction")
             if (box := scores[f"box_{name}"])
         ],
     }
+
+
+def pictures(cards: Iterable[Mapping[str, Any]], media_dir: Path) -> dict[str, dict[str, str]]:
+    """{file: {"name": of its element, "uri"}} of the cards' pictures, each once, without those that cannot be read."""
+    files = dict.fromkeys(card["image"] for card in cards)
+    found = ((file, {"name": f"picture-{n}", "uri": picture(media_dir, file) or ""}) for n, file in enumerate(files))
+    return {file: of for file, of in found if of["uri"]}
 
 
 def picture(media_dir: Path, name: str) -> str | None:
@@ -140,4 +168,4 @@ def _joined(runs: list[tuple[bool, str]]) -> list[tuple[bool, str]]:
 
 def shorten(text: str) -> str:
     """The first characters of a long text, and how many more there are."""
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} … ({len(text) - _SHOWN:,} more characters)"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} … (+{len(text) - _SHOWN:,})"

@@ -1,7 +1,7 @@
 """Write the report: `write_report(report/index.html, ...)` from the files of the other stages.
 
-One self-contained page: styles, charts (SVG) and pictures (data URIs) are inside, no script, no network. Text from data
-passes `template.render`, whatever it says.
+One self-contained page: styles, charts (SVG), pictures (data URIs) and a small script are inside; no network. Text from
+data passes `template.render`, whatever it says.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from radtune.report.costs import costs, duration
 from radtune.report.data_section import data_section
 from radtune.report.provenance import provenance
 from radtune.report.template import render
+from radtune.report.words import Words, join, said, t
 
 BASE = "base"  # the untuned model's experiment
 FLOORS = {
-    "shuffled": "shuffled references",
-    "common": "most common answer",
-    "nearest": "nearest training image",
-    "blank": "black picture",
+    "shuffled": t("shuffled references"),
+    "common": t("most common answer"),
+    "nearest": t("nearest training image"),
+    "blank": t("black picture"),
 }
 BLANK = "blank"  # the floor that is an experiment's own
 CHARTS = {
     "rouge_l": "ROUGE-L",
-    "exact_match": "Exact match",
-    "slots": "Place and density words",
-    "iou": "Box overlap (IoU)",
+    "exact_match": t("Exact match"),
+    "slots": t("Place and density words"),
+    "iou": t("Box overlap (IoU)"),
 }
-HEADLINE = CHARTS | {"bleu": "sacreBLEU", "llamafactory_bleu_4": "LLaMA-Factory BLEU-4 (characters)"}
+HEADLINE = CHARTS | {"bleu": "sacreBLEU", "llamafactory_bleu_4": t("LLaMA-Factory BLEU-4 (characters)")}
 
 
 class Evaluation(NamedTuple):
@@ -92,7 +93,9 @@ def write_report(
     }
     key = best.experiment, main
     settings = yaml.safe_load(config.read_text(encoding="utf-8"))
-    rows = read_jsonl(answers[key])
+    rows, sampled = read_jsonl(answers[key]), _read_scores(scores[key])
+    doubts = mistakes.contradictions(rows, sampled)
+    cards = gallery.cards(rows, sampled, others, doubts)
 
     data = data_section(
         samples_table=samples_table,
@@ -113,13 +116,18 @@ def write_report(
         tables=[(split, _score_table([r for r in results if r.split == split])) for split in splits],
         charts=_score_charts([r for r in results if r.split == main]),
         tags=_tag_table([r for r in results if r.split == main]),
-        differences=_differences(read_json(differences)),
+        differences=_differences(read_json(differences), best.experiment),
         results=results,
         losses=_losses(trainings or []),
-        mistakes=[*mistakes.confusions(rows), ("Length of answers", mistakes.lengths(rows))],
+        mistakes=[*mistakes.confusions(rows), (t("Length of answers"), mistakes.lengths(rows))],
         places=found.by_place({name: path for (name, split), path in scores.items() if split == main}),
         sizes=found.by_size({r.experiment: r.content["overall"]["metrics"] for r in results if r.split == main}, BASE),
-        cards=gallery.cards(rows, _read_scores(scores[key]), others, media_dir),
+        cards=cards,
+        pictures=gallery.pictures(cards, media_dir),
+        answers=len(rows),
+        doubts=len(doubts),
+        kinds=gallery.KINDS,
+        floors=FLOORS,
         data=data,
         costs=costs(benchmarks, trainings or [], predictions, settings.get("budget", {}).get("price_per_hour")),
         origin=provenance(
@@ -145,8 +153,12 @@ def _signed(value: float | None) -> str:
     return "–" if value is None else f"{value:+.1f}".replace("-", "−")
 
 
-def as_span(interval: Sequence[float] | None) -> str:
-    return "no interval" if interval is None else f"{interval[0]:.1f} to {interval[1]:.1f}".replace("-", "−")
+def as_span(interval: Sequence[float] | None) -> Words:
+    """An interval, its ends with a typographic minus."""
+    if interval is None:
+        return t("no interval")
+    low, high = (f"{end:.1f}".replace("-", "−") for end in interval)
+    return t("{low} to {high}", low=low, high=high)
 
 
 # --- verdict --------------------------------------------------------------------------------------------------------
@@ -157,7 +169,7 @@ def rank(results: Sequence[Evaluation]) -> list[Evaluation]:
     return sorted(results, key=lambda r: -r.content["overall"]["metrics"]["rouge_l"]["value"])
 
 
-def verdict(ranked: Sequence[Evaluation]) -> list[str]:
+def verdict(ranked: Sequence[Evaluation]) -> list[Words]:
     """Three sentences from the figures: the best experiment, its lift over the best floor, and what it says of places.
 
     The floors are those that evaluate makes and the untuned base. Where two intervals overlap no difference is claimed.
@@ -165,44 +177,65 @@ def verdict(ranked: Sequence[Evaluation]) -> list[str]:
     best = ranked[0]
     score = best.content["overall"]["metrics"]["rouge_l"]
     interval = score["interval"]
-    n, groups = best.content["n"], best.content["groups"]
-    first = (
-        f"{best.experiment} has the highest ROUGE-L on the {best.split} split ({n:,} samples, {groups:,} groups): "
-        f"{as_score(score['value'])}, 95 % interval {as_span(interval)}"
+    first = t(
+        "{experiment} has the highest ROUGE-L on the {split} split ({n:,} samples, {groups:,} groups): {score}, "
+        "95 % interval {span}",
+        experiment=best.experiment,
+        split=said(best.split),
+        n=best.content["n"],
+        groups=best.content["groups"],
+        score=as_score(score["value"]),
+        span=as_span(interval),
     )
     tuned = [r for r in ranked[1:] if r.experiment != BASE]
     if tuned:
         second = tuned[0].content["overall"]["metrics"]["rouge_l"]
-        apart = _apart(interval, second["interval"])
-        first += f"; {tuned[0].experiment} follows with {as_score(second['value'])} ({as_span(second['interval'])})"
-        first += "" if apart else ": no difference shown between the two"
+        first = t(
+            "{first}; {experiment} follows with {score} ({span})",
+            first=first,
+            experiment=tuned[0].experiment,
+            score=as_score(second["value"]),
+            span=as_span(second["interval"]),
+        )
+        if not _apart(interval, second["interval"]):
+            first = t("{first}: no difference shown between the two", first=first)
     own = FLOORS.get(score["floor_name"])
     floors = [(own, score["floor"], score["floor_interval"])] if own else []
     if best.experiment != BASE:
         floors += [
-            (f"the untuned {BASE} model", m["value"], m["interval"])
+            (t("the untuned {base} model", base=BASE), m["value"], m["interval"])
             for r in ranked
             if r.experiment == BASE and (m := r.metric("rouge_l"))
         ]
-    sentences = [first + "."]
+    sentences = [t("{sentence}.", sentence=first)]
     if not floors:
-        return [*sentences, "There is no floor to set it against, so this score says nothing yet."]
+        return [*sentences, t("There is no floor to set it against, so this score says nothing yet.")]
     name, value, floor_interval = max(floors, key=lambda floor: floor[1])
-    lift = f"{_signed(score['value'] - value)} points against the best floor, {name} ({as_score(value)})"
+    lift = t(
+        "{lift} points against the best floor, {name} ({floor})",
+        lift=_signed(score["value"] - value),
+        name=name,
+        floor=as_score(value),
+    )
     if not interval or not floor_interval:
-        sentences.append(f"That is {lift}, without an interval, as there are fewer than two groups.")
+        sentences.append(t("That is {lift}, without an interval, as there are fewer than two groups.", lift=lift))
     else:
         # Conservative for the base, whose samples are the same: the widest lift that both intervals allow.
         paired = score["lift_interval"] if name == own else None
-        span = paired or [interval[0] - floor_interval[1], interval[1] - floor_interval[0]]
-        outcome = "the intervals do not overlap" if _apart(interval, floor_interval) else "no difference shown"
-        sentences.append(f"That is {lift}, interval {as_span(span)}: {outcome}.")
+        span = as_span(paired or [interval[0] - floor_interval[1], interval[1] - floor_interval[0]])
+        apart = _apart(interval, floor_interval)
+        outcome = t("the intervals do not overlap") if apart else t("no difference shown")
+        sentences.append(t("That is {lift}, interval {span}: {outcome}.", lift=lift, span=span, outcome=outcome))
     if (slots := best.metric("slots")) and slots["floor_name"]:
-        outcome = "" if _apart(slots["interval"], slots["floor_interval"]) else ": no difference shown"
-        sentences.append(
-            f"It gets {as_score(slots['value'])} % of the place and density words right, the best floor "
-            f"({FLOORS[slots['floor_name']]}) {as_score(slots['floor'])} %{outcome}."
+        words = t(
+            "It gets {score} % of the place and density words right, the best floor ({name}) {floor} %",
+            score=as_score(slots["value"]),
+            name=FLOORS[slots["floor_name"]],
+            floor=as_score(slots["floor"]),
         )
+        if not _apart(slots["interval"], slots["floor_interval"]):
+            words = t("{words}: no difference shown", words=words)
+        sentences.append(t("{sentence}.", sentence=words))
     return sentences
 
 
@@ -210,7 +243,7 @@ def _apart(a: Sequence[float] | None, b: Sequence[float] | None) -> bool:
     return a is not None and b is not None and (a[0] > b[1] or b[0] > a[1])
 
 
-def cautions(results: Sequence[Evaluation], main: str) -> list[str]:
+def cautions(results: Sequence[Evaluation], main: str) -> list[Words]:
     """What a reader has to know before any figure."""
     notes = []
     shown = [r for r in results if r.split == main]
@@ -225,13 +258,23 @@ def cautions(results: Sequence[Evaluation], main: str) -> list[str]:
         > 1
     ):
         counts = ", ".join(f"{r.experiment} {r.content['n']:,}" for r in shown)
-        notes.append(f"The experiments were not scored on the same samples ({counts}): do not compare them.")
+        notes.append(
+            t("The experiments were not scored on the same samples ({counts}): do not compare them.", counts=counts)
+        )
     if (groups := min(r.content["groups"] for r in shown)) < 20:
-        notes.append(f"Only {groups} groups: intervals from so few are too narrow.")
+        notes.append(t("Only {groups} groups: intervals from so few are too narrow.", groups=groups))
     for r in shown:
-        empty, unfinished, n = r.content.get("empty", 0), r.content.get("unfinished", 0), r.content["n"]
+        empty, unfinished = r.content.get("empty", 0), r.content.get("unfinished", 0)
         if empty or unfinished:
-            notes.append(f"{r.experiment}: {empty:,} of {n:,} answers are empty, {unfinished:,} hit the length limit.")
+            notes.append(
+                t(
+                    "{experiment}: {empty:,} of {n:,} answers are empty, {unfinished:,} hit the length limit.",
+                    experiment=r.experiment,
+                    empty=empty,
+                    n=r.content["n"],
+                    unfinished=unfinished,
+                )
+            )
     return notes
 
 
@@ -251,7 +294,7 @@ def _score_table(results: Sequence[Evaluation]) -> list[dict[str, Any]]:
             if r is results[0] or floor == BLANK:  # the others are the same for every experiment
                 found = {name: metrics[name]["floors"].get(floor) if name in metrics else None for name in HEADLINE}
                 cells = {name: (of["value"], of["interval"]) if of else None for name, of in found.items()}
-                label = f"{r.experiment}, {FLOORS[floor]}" if floor == BLANK else FLOORS[floor]
+                label = join([r.experiment, FLOORS[floor]], ", ") if floor == BLANK else FLOORS[floor]
                 rows.append({"label": label, "kind": "floor", "n": of["n"]} | cells)
     return rows
 
@@ -270,13 +313,14 @@ def _score_charts(results: Sequence[Evaluation]) -> list[tuple[str, str]]:
     return charts
 
 
-def _differences(found: dict[str, Any]) -> dict[str, Any]:
-    """compare's findings, said in words."""
+def _differences(found: dict[str, Any], best: str) -> dict[str, Any]:
+    """compare's findings in words: those of the best experiment, and the others, as pairs grow with the square."""
     rows = []
     for row in found["differences"]:
-        said = f"{row['better']} is better" if row["better"] else "no difference shown"
-        rows.append(row | {"said": said, "p": "below 0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"})
-    return found | {"differences": rows}
+        says = t("{name} is better", name=row["better"]) if row["better"] else t("no difference shown")
+        rows.append(row | {"says": says, "p": t("below 0.001") if row["p"] < 0.001 else f"{row['p']:.3f}"})
+    of_best = [row for row in rows if best in (row["of"], row["minus"])]
+    return found | {"of_best": of_best, "others": [row for row in rows if row not in of_best]}
 
 
 def _tag_table(results: Sequence[Evaluation]) -> dict[str, list[dict[str, Any]]]:
@@ -291,7 +335,7 @@ def _tag_table(results: Sequence[Evaluation]) -> dict[str, list[dict[str, Any]]]
 def _read_scores(path: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    columns = ["id", "tag", "rouge_l", "iou", "slots", "box_reference", "box_prediction"]
+    columns = ["id", "tag", "rouge_l", "iou", "slots", "laterality", "box_reference", "box_prediction"]
     rows: list[dict[str, Any]] = pq.read_table(path, columns=columns).to_pylist()
     return rows
 

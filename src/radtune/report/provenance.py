@@ -14,21 +14,11 @@ from typing import Any
 
 from radtune.digest import digest
 from radtune.files import read_json
+from radtune.report.words import t
 
 PACKAGES = [
     *("radtune", "snakemake", "numpy", "pyarrow", "pillow", "opencv-python-headless", "pydicom", "imagehash"),
-    *(
-        "faiss-cpu",
-        "torch",
-        "torchvision",
-        "transformers",
-        "llamafactory",
-        "peft",
-        "trl",
-        "accelerate",
-        "datasets",
-        "vllm",
-    ),
+    *("faiss-cpu", "torch", "torchvision", "transformers", "llamafactory", "peft", "trl", "accelerate", "datasets"),
     *("vllm", "scipy", "sacrebleu", "rouge-score", "rouge-chinese", "jieba", "nltk", "matplotlib", "jinja2"),
 ]
 # The locks of each stage's software; torch's stand apart, as it is another in an image than outside.
@@ -105,10 +95,12 @@ def _installed(package: str) -> str | None:
 def _code(git: Mapping[str, Any] | None) -> str:
     """The state of the code in words."""
     if not git or not git["commit"]:
-        return f"Commit not known: {git['why'] if git else 'this page was not written by the workflow'}."
+        why = git["why"] if git else t("this page was not written by the workflow")
+        return t("Commit not known: {why}.", why=why)
     if not git["changed"]:
-        return f"Commit {git['commit']}, unchanged."
-    return f"Commit {git['commit']}, with {git['changed']:,} changed or new files that it does not have."
+        return t("Commit {commit}, unchanged.", commit=git["commit"])
+    changed = f"{git['changed']:,}"
+    return t("Commit {commit}, with {n} changed or new files that it does not have.", commit=git["commit"], n=changed)
 
 
 def _seeds(config: Mapping[str, Any]) -> dict[str, int]:

@@ -1,14 +1,18 @@
 """Templates rendered so that nothing from data becomes markup: `render("report.html.j2", title=...)`.
 
 Every value passes `gallery.visible` and Jinja's autoescape; only a chart of `figures`, by `markup`, enters as it is.
+Words of `words.t` bring their Chinese along in `data-zh`, for report.js to show.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from radtune.report.gallery import visible
+from radtune.report.words import Words, said, t
 
 
 def render(name: str, filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any) -> str:
@@ -16,13 +20,30 @@ def render(name: str, filters: Mapping[str, Callable[..., Any]] | None = None, *
     import jinja2
     from markupsafe import Markup
 
+    def show(value: Any) -> Any:
+        if not isinstance(value, str) or isinstance(value, Markup):
+            return value
+        if isinstance(value, Words) and value.zh != value and ".html" in name:
+            return Markup('<span data-zh="{}">{}</span>').format(visible(value.zh), visible(value))
+        return visible(value)
+
+    def label(text: Words, of: str = "aria-label") -> str:
+        """An attribute in both languages, since a span cannot stand in one; of "text", the Chinese of a bare text."""
+        chinese = Markup('data-zh="{}"').format(visible(text.zh))
+        return chinese if of == "text" else Markup('{0}="{1}" data-of="{0}" {2}').format(of, visible(text), chinese)
+
+    loader = jinja2.PackageLoader("radtune.report")
     pages = jinja2.Environment(
-        loader=jinja2.PackageLoader("radtune.report"),
+        loader=loader,
         autoescape=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
+        finalize=show,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     pages.filters |= {"words": lambda text: text.replace("_", " "), "count": lambda n: f"{n:,}", **(filters or {})}
-    return pages.get_template(name).render(markup=Markup, **values)
+    script, _, _ = loader.get_source(pages, "report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    pages.globals |= {"t": t, "said": said, "label": label, "markup": Markup}
+    pages.globals |= {"script": Markup(script), "script_hash": Markup(digest)}
+    return pages.get_template(name).render(**values)

@@ -1,0 +1,121 @@
+"""What two experiments leave, one answer of which is hostile, as is a reason; and the page that the report makes."""
+
+import json
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from radtune.evaluate.compare import compare
+from radtune.evaluate.score import evaluate
+from radtune.files import write_json, write_jsonl
+from radtune.report.page import write_report
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)> \u202egnp.\u2066exe\x00\ud800 end"
+
+
+def write_inputs(folder: Path) -> None:
+    media = folder / "media"
+    media.mkdir()
+    Image.new("L", (64, 64), 90).save(media / "a.png")
+    box = '[{{"bbox_2d": [100, 100, {}, 400], "label": "lesion"}}]'
+    for name in ("base", "lora"):
+        rows = []
+        for i in range(30):
+            reference = f"A hyperdense area located {['left', 'central', 'right'][i % 3]} horizontally, {i}."
+            common = {
+                "id": f"i{i}",
+                "group": f"g{i // 2}",
+                "image": "a.png",
+                "prompt": "<image>Where?",
+                "stopped": True,
+            }
+            answer = reference.replace("central", "left") if name == "lora" else "An image."
+            rows += [
+                common | {"tag": "CAPTION", "prediction": answer, "reference": reference},
+                common | {"tag": "DETECT_REGION_LOC", "prediction": box.format(300 + i), "reference": box.format(400)},
+            ]
+        if name == "lora":
+            rows[0] |= {"prediction": HOSTILE + " and more" * 120, "prompt": HOSTILE, "stopped": False}
+        predictions = folder / "predict" / name / "test.jsonl"
+        predictions.parent.mkdir(parents=True)
+        predictions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        scored = folder / "evaluate" / name
+        evaluate(predictions, scored / "test.json", scored / "test.samples.parquet")
+    compare(
+        [folder / "evaluate" / n / "test.samples.parquet" for n in ("base", "lora")],
+        folder / "evaluate" / "differences.json",
+    )
+    write_jsonl(folder / "train" / "lora" / "trainer_log.jsonl", [{"step": s, "loss": 1 / s} for s in (1, 2, 3)])
+    (folder / "config.yaml").write_text("results: <b>here</b>\n")
+    before = {"train": 4000, "validation": 900, "test": 1300, "validation_in_train": 810, "test_in_train": 1234}
+    after = before | {"validation_in_train": 0, "test_in_train": 0}
+    write_json(
+        folder / "leakage.json",
+        {name: {"images": n, "groups": n} for name, n in (("as_delivered", before), ("after", after))}
+        | {"by": "group"},
+    )
+    shard = {"name": "<b>train-0</b>", "split": "train", "rows": 5000, "sha256": "ab" * 32}
+    write_json(folder / "manifest.json", {"source": "s3", "repo": "s3://b/p", "revision": "77", "shards": [shard]})
+    write_json(
+        folder / "checks.json",
+        {
+            "images": {"unique": 5000, "with_box": 4900, "without_box": 100, "low_confidence": 30},
+            "forms": {"DETECT_REGION_LOC": {"florence": 17}, "JSON_RECORD.bloc": {"<i>words": 2}},
+            "disagreements": {
+                "coordinates": {"checked": 340, "disagree": 12},
+                "vertical": {"checked": 9, "disagree": 1},
+            },
+            "split": {
+                "by": "group",
+                "asked": {"train": 0.8},
+                "got": {"train": 0.79},
+                "groups": 40,
+                "largest_group": 36,
+            },
+        },
+    )
+    common = {"shard": "train-0", "row": 5, "id": "<a>", "tag": "CAPTION"}
+    says = [("coordinates", [1, 2, 3, 4], [9, 9, 99, 99])] * 12 + [("vertical", HOSTILE, "bottom")]
+    lines = [
+        json.dumps(common | {"kind": kind, "text_says": text, "pixels_say": pixels}) for kind, text, pixels in says
+    ]
+    (folder / "disagreements.jsonl").write_text("\n".join(lines))
+    write_jsonl(folder / "quarantine.jsonl", [{"reason": r} for r in ("<u>bad</u>", "no_image", "no_image")])
+    status = ["kept"] * 7 + ["quarantined"] * 3
+    table = {
+        "status": status,
+        "split": ["train"] * 7 + [None] * 3,
+        "group": ["g"] * 10,
+        "image_sha256": list("aabbccdeee"),
+    }
+    pq.write_table(pa.table(table), folder / "samples.parquet")
+
+
+def write_page(folder: Path) -> Path:
+    """The page of such a folder; its title is hostile too."""
+    write_report(
+        folder / "index.html",
+        config=folder / "config.yaml",
+        evaluations=[folder / "evaluate" / n / "test.json" for n in ("base", "lora")],
+        sample_scores=[folder / "evaluate" / n / "test.samples.parquet" for n in ("base", "lora")],
+        differences=folder / "evaluate" / "differences.json",
+        predictions=[folder / "predict" / n / "test.jsonl" for n in ("base", "lora")],
+        trainings=[folder / "train" / "lora"],
+        leakage=folder / "leakage.json",
+        quarantine=folder / "quarantine.jsonl",
+        checks=folder / "checks.json",
+        disagreements=folder / "disagreements.jsonl",
+        samples_table=folder / "samples.parquet",
+        media_dir=folder / "media",
+        title="Demo <em>title</em>",
+        manifest=folder / "manifest.json",
+    )
+    return folder / "index.html"
+
+
+def plain(page: str) -> str:
+    """The page's English, without the Chinese that stands beside it."""
+    return re.sub(r'<span data-zh="[^"]*">([^<]*)</span>', r"\1", page)
