@@ -17,7 +17,7 @@ from snakemake.settings.types import DeploymentMethod
 
 from radtune import code
 from radtune.config import resolve
-from radtune.files import UserError, disk_error
+from radtune.files import UserError, disk_error, write_json
 from radtune.hubs import list_files
 
 try:
@@ -46,6 +46,7 @@ def images():
 
 
 IMAGES = images()
+THIS_RUN = f"{RESULTS}/logs/run.json"
 
 
 onstart:
@@ -59,6 +60,12 @@ onstart:
     if not os.access(there, os.W_OK):  # else Snakemake would end in a traceback
         why = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
         raise SystemExit(f"radtune: {disk_error(OSError(why, '', str(there)), None)}")
+    # for the report: only the machine that starts a run can tell, and a log makes nothing stale
+    git, version = code.git_state(Path(workflow.basedir)), snakemake.__version__
+    try:
+        write_json(Path(THIS_RUN), {"git": git, "images": needed if CONTAINED else None, "snakemake": version})
+    except OSError as error:
+        raise SystemExit(f"radtune: {disk_error(error, Path(RESULTS)) or error}")
 
 
 onsuccess:
@@ -267,18 +274,13 @@ def shown(path, caption, category, *labels):
     return report(path, caption=f"../workflow/report/{caption}.rst", category=category, labels=named or None)
 
 
-def this_run(wildcards):
-    """What only the machine that starts a run can say of it, for the report; among resources, as it makes nothing stale."""
-    git = code.git_state(Path(workflow.basedir))
-    return json.dumps({"git": git, "images": IMAGES if CONTAINED else None, "snakemake": snakemake.__version__})
-
-
 def report_flags():
     """Benchmarks are a folder, since a job that did not run leaves none, and a new one makes nothing stale."""
     places = {"config": "config.yaml", "differences": "evaluate/differences.json", "manifest": "data/manifest.json"}
     places |= {"benchmarks": "benchmarks", "models": "model"}
     text = flags(
         data_flags()
+        | {"run": THIS_RUN}
         | {"media_dir": MEDIA, "title": f"radtune: {Path(RESULTS).name}", "locks": "envs"}
         | {key: f"{RESULTS}/{name}" for key, name in places.items()}
     )

@@ -65,12 +65,11 @@ rule write_report:
         "<benchmarks>/write_report.jsonl"
     resources:
         mem_mb=memory(250, per_mb=3),
-        run=this_run,
     params:
         code=digest("radtune.report.page"),
         flags=report_flags(),
     shell:
-        "radtune report {params.flags} --run {resources.run:q} --evaluations {input.evaluations}"
+        "radtune report {params.flags} --evaluations {input.evaluations}"
         " --sample-scores {input.sample_scores} --predictions {input.predictions} --out {output} 2> {log}"
 
 

@@ -27,8 +27,11 @@ def config(folder: Path) -> dict[str, Any]:
     }
 
 
-def found(folder: Path, **given: Any) -> dict[str, Any]:
-    arguments = {"manifest": None, "models": folder / "model", "trainings": [], "locks": None, "run": {}}
+def found(folder: Path, told: Any = None, **given: Any) -> dict[str, Any]:
+    run = folder / "run.json"
+    if told:
+        write_json(run, told)
+    arguments = {"manifest": None, "models": folder / "model", "trainings": [], "locks": None, "run": run}
     return provenance(config(folder), **(arguments | given))
 
 
@@ -62,7 +65,7 @@ def test_versions_are_those_of_the_locks_of_the_place(tmp_path: Path) -> None:
     wheel = "torch @ https://example.org/cu118/torch-2.7.1%2Bcu118-cp311-cp311-manylinux_2_28_x86_64.whl \\\n"
     write_text(tmp_path / "torch-cu118.lock.txt", wheel)
     outside, inside = (
-        dict(found(tmp_path, locks=tmp_path, run={"images": images})["software"]) for images in (None, {"train": "x"})
+        dict(found(tmp_path, {"images": images}, locks=tmp_path)["software"]) for images in (None, {"train": "x"})
     )
     # workflow, prepare, train, evaluate
     assert outside["pillow"][:4] == [None, "11.3.0", None, None]
@@ -77,20 +80,21 @@ def git(folder: Path, *arguments: str) -> None:
 
 def test_the_code_s_commit_and_whether_files_differ_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def said() -> str:
-        text: str = found(tmp_path, run={"git": git_state(tmp_path)})["code"]
+        text: str = found(tmp_path, {"git": git_state(tree)})["code"]
         return text
 
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    (tree := tmp_path / "tree").mkdir()
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     assert said().startswith("Commit not known: not a git repository")
-    write_text(tmp_path / "file", "a")
-    git(tmp_path, "init")
-    git(tmp_path, "add", "file")
-    git(tmp_path, "commit", "-m", "one")
-    state = git_state(tmp_path)
+    write_text(tree / "file", "a")
+    git(tree, "init")
+    git(tree, "add", "file")
+    git(tree, "commit", "-m", "one")
+    state = git_state(tree)
     assert len(state["commit"]) == 40
     assert said() == f"Commit {state['commit']}, unchanged."
-    write_text(tmp_path / "file", "b")
-    write_text(tmp_path / "folder" / "new", "c")
+    write_text(tree / "file", "b")
+    write_text(tree / "folder" / "new", "c")
     assert said() == f"Commit {state['commit']}, with 2 changed or new files that it does not have."
     monkeypatch.setenv("PATH", str(tmp_path))
     assert said() == "Commit not known: git is not installed."

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import yaml
 
 from radtune.files import read_json, read_jsonl, write_text
-from radtune.flags import Json
 from radtune.report import figures, found, gallery, mistakes
 from radtune.report.costs import costs, duration
 from radtune.report.data_section import data_section
@@ -72,7 +71,7 @@ def write_report(
     manifest: Path | None = None,
     models: Path | None = None,
     locks: Path | None = None,
-    run: Json | None = None,
+    run: Path | None = None,
 ) -> None:
     """Write the page. An experiment is named by the folder its evaluation, scores, predictions and training lie in.
 
@@ -131,7 +130,7 @@ def write_report(
         data=data,
         costs=costs(benchmarks, trainings or [], predictions, settings.get("budget", {}).get("price_per_hour")),
         origin=provenance(
-            settings, manifest=manifest, models=models, trainings=trainings or [], locks=locks, run=run or {}
+            settings, manifest=manifest, models=models, trainings=trainings or [], locks=locks, run=run
         ),
         config=config.read_text(encoding="utf-8"),
     )

@@ -1,6 +1,6 @@
 """What the figures follow from: data, models, adapters, software, code, seeds. `provenance()` fills provenance.html.j2.
 
-Of the code's commit, Snakemake and images only the machine that starts a run can tell: they come as `run`.
+Of the code's commit, Snakemake and images only the machine that starts a run can tell: it leaves a file, `run`.
 """
 
 from __future__ import annotations
@@ -33,11 +33,13 @@ def provenance(
     models: Path | None,
     trainings: Sequence[Path],
     locks: Path | None,
-    run: Mapping[str, Any],
+    run: Path | None,
 ) -> dict[str, Any]:
-    """`models`: the folder where fetched and built ones lie by name; `locks`: that of *.lock.txt; `run`: `git`, see
-    radtune.code.git_state(), `snakemake`, its version, and `images`, {stage: reference} or None outside containers.
+    """`models`: the folder where fetched and built ones lie by name; `locks`: that of *.lock.txt; `run`: a file with
+    `git`, see radtune.code.git_state(), `snakemake`, its version, and `images`, {stage: reference} or None outside
+    containers.
     """
+    told = read_json(run) if run and run.is_file() else {}
     return {
         "data": read_json(manifest) if manifest else None,
         "models": list(_models(config.get("experiments", {}), models)),
@@ -45,11 +47,11 @@ def provenance(
             folder.name: digest(None, [folder / "adapter"]) for folder in trainings if (folder / "adapter").is_dir()
         },
         "stages": list(LOCKS),
-        "software": _software(locks, contained=bool(run.get("images"))),
+        "software": _software(locks, contained=bool(told.get("images"))),
         "python": platform.python_version(),
-        "code": _code(run.get("git")),
-        "images": run.get("images"),
-        "snakemake": run.get("snakemake"),
+        "code": _code(told.get("git")),
+        "images": told.get("images"),
+        "snakemake": told.get("snakemake"),
         "seeds": _seeds(config),
     }
 
