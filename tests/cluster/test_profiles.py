@@ -23,13 +23,13 @@ JOBS = {
     "demo": {
         **dict.fromkeys(["all", "draw_phantoms", "draw_practice", "enhance_practice", "build_tiny"], 1),
         **dict.fromkeys(["teach_tiny", "train_tiny", "list_shards", "split_samples", "check_texts"], 1),
-        **dict.fromkeys(["write_config", "compare_experiments", "write_report"], 1),
+        **dict.fromkeys(["write_config", "compare_experiments", "merge_index", "write_report"], 1),
         **dict.fromkeys(["write_sharegpt", "check_budget", "train_adapter", "predict_blank", "find_neighbours"], 3),
         **{"predict_split": 4, "evaluate_split": 4},
     },
     "config": {
         **dict.fromkeys(["all", "fetch_model", "list_shards", "split_samples", "check_texts"], 1),
-        **dict.fromkeys(["write_config", "write_report", "compare_experiments"], 1),
+        **dict.fromkeys(["write_config", "write_report", "compare_experiments", "merge_index"], 1),
         **{"write_sharegpt": 2, "check_budget": 2, "train_adapter": 2, "predict_split": 3, "evaluate_split": 3},
         **{"find_neighbours": 2, "predict_blank": 2},
     },
@@ -81,8 +81,8 @@ def dry_run(profile: str, config: str, folder: Path) -> tuple[str, Counter[str],
     for rule, block in re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):\n((?:    .*\n)+)", run.stdout, re.MULTILINE):
         line = re.search(r"^    resources: (.*)", block, re.MULTILINE)
         asked = dict(entry.split("=", 1) for entry in line[1].split(", ")) if line else {}
-        # the same in other units; and which data a job is about, as a rule's jobs come in any order
-        left_out = {"tmpdir", "mem", "mem_mib", "disk", "disk_mib", "aside"}
+        # the same in other units; which data a job is about, as a rule's jobs come in any order; what a run is
+        left_out = {"tmpdir", "mem", "mem_mib", "disk", "disk_mib", "aside", "run"}
         resources[rule] = {key: value for key, value in asked.items() if key not in left_out}
     return run.stdout, counts, resources
 
