@@ -29,6 +29,7 @@ def config(folder: Path) -> dict[str, Any]:
 
 def found(folder: Path, told: Any = None, **given: Any) -> dict[str, Any]:
     run = folder / "run.json"
+    run.unlink(missing_ok=True)
     if told:
         write_json(run, told)
     arguments = {"manifest": None, "models": folder / "model", "trainings": [], "locks": None, "run": run}
