@@ -37,12 +37,12 @@ def test_verdict_names_the_best_experiment_and_the_best_floor() -> None:
     )
     # The base, at 40, is a better floor than the references, at 30; the span is 57 - 42 to 63 - 38.
     assert "+20.0 points against the best floor, the untuned base model (40.0), interval 15.0 to 25.0" in second
-    assert "do not overlap" in second
+    assert second.endswith(": better.")
 
 
 def test_verdict_uses_the_paired_interval_for_shuffled_references() -> None:
     _, second = verdict(rank([evaluation("base", 10, [9, 11]), evaluation("lora", 60, [57, 63])]))
-    assert "shuffled references (30.0), interval 29.0 to 31.0: the intervals do not overlap" in second
+    assert "shuffled references (30.0), interval 29.0 to 31.0: better." in second
 
 
 def test_verdict_claims_nothing_where_intervals_overlap() -> None:
@@ -51,6 +51,20 @@ def test_verdict_claims_nothing_where_intervals_overlap() -> None:
     first, *_ = verdict(rank([evaluation("a", 60, [57, 63]), evaluation("b", 61, [58, 64])]))
     assert first.startswith("b has")
     assert "a follows with 60.0 (57.0 to 63.0): no difference shown" in first
+
+
+def test_verdict_speaks_of_two_experiments_as_their_paired_difference_does() -> None:
+    ranked = rank([evaluation("a", 60, [57, 63]), evaluation("b", 61, [58, 64])])
+    pair = {"split": "test", "metric": "rouge_l", "of": "b", "minus": "a"}
+    assert verdict(ranked, [pair | {"better": "b"}])[0].endswith("a follows with 60.0 (57.0 to 63.0).")
+    for other in ({"better": None}, {"better": "b", "split": "train"}, {"better": "b", "metric": "iou"}):
+        assert "no difference shown" in verdict(ranked, [pair | other])[0]
+
+
+def test_verdict_says_where_the_best_floor_is_better() -> None:
+    lora = evaluation("lora", 60, [57, 63])
+    lora.content["overall"]["metrics"]["rouge_l"]["lift_interval"] = [-3, -1]
+    assert verdict([lora])[1].endswith(": worse.")
 
 
 def test_verdict_without_interval_or_floor_says_so() -> None:
@@ -64,10 +78,10 @@ def test_verdict_without_interval_or_floor_says_so() -> None:
 
 def test_verdict_tells_the_slots_and_when_they_are_at_the_floor() -> None:
     slots = {"value": 35.0, "interval": [30, 40], "floor": 31.0, "floor_interval": [27, 36]}
-    slots["floor_name"] = "common"
+    slots |= {"floor_name": "common", "lift_interval": [-1, 9]}
     assert verdict([evaluation("lora", 60, [57, 63], slots=slots)])[2] == (
-        "It gets 35.0 % of the place and density words right, the best floor (most common answer) 31.0 %: "
-        "no difference shown."
+        "It gets 35.0 % of the place and density words right, the best floor (most common answer) 31.0 %, "
+        "interval of the difference −1.0 to 9.0: no difference shown."
     )
 
 

@@ -92,6 +92,7 @@ def write_report(
     }
     key = best.experiment, main
     settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    compared = read_json(differences)
     rows, sampled = read_jsonl(answers[key]), _read_scores(scores[key])
     doubts = mistakes.contradictions(rows, sampled)
     cards = gallery.cards(rows, sampled, others, doubts)
@@ -107,7 +108,7 @@ def write_report(
         "report.html.j2",
         {"score": as_score, "span": as_span, "signed": _signed, "duration": duration},
         title=title,
-        verdict=verdict(ranked),
+        verdict=verdict(ranked, compared["differences"]),
         cautions=data["cautions"] + cautions(results, main),
         main=main,
         best=best.experiment,
@@ -115,7 +116,7 @@ def write_report(
         tables=[(split, _score_table([r for r in results if r.split == split])) for split in splits],
         charts=_score_charts([r for r in results if r.split == main]),
         tags=_tag_table([r for r in results if r.split == main]),
-        differences=_differences(read_json(differences), best.experiment),
+        differences=_differences(compared, best.experiment),
         results=results,
         losses=_losses(trainings or []),
         mistakes=[*mistakes.confusions(rows), (t("Length of answers"), mistakes.lengths(rows))],
@@ -129,9 +130,7 @@ def write_report(
         floors=FLOORS,
         data=data,
         costs=costs(benchmarks, trainings or [], predictions, settings.get("budget", {}).get("price_per_hour")),
-        origin=provenance(
-            settings, manifest=manifest, models=models, trainings=trainings or [], locks=locks, run=run
-        ),
+        origin=provenance(settings, manifest=manifest, models=models, trainings=trainings or [], locks=locks, run=run),
         config=config.read_text(encoding="utf-8"),
     )
     write_text(out, html)
@@ -168,10 +167,11 @@ def rank(results: Sequence[Evaluation]) -> list[Evaluation]:
     return sorted(results, key=lambda r: -r.content["overall"]["metrics"]["rouge_l"]["value"])
 
 
-def verdict(ranked: Sequence[Evaluation]) -> list[Words]:
+def verdict(ranked: Sequence[Evaluation], differences: Sequence[Mapping[str, Any]] = ()) -> list[Words]:
     """Three sentences from the figures: the best experiment, its lift over the best floor, and what it says of places.
 
-    The floors are those that evaluate makes and the untuned base. Where two intervals overlap no difference is claimed.
+    The floors are those that evaluate makes and the untuned base. A difference is claimed where its interval leaves out
+    zero; between experiments, where compare's `differences` find one.
     """
     best = ranked[0]
     score = best.content["overall"]["metrics"]["rouge_l"]
@@ -196,7 +196,7 @@ def verdict(ranked: Sequence[Evaluation]) -> list[Words]:
             score=as_score(second["value"]),
             span=as_span(second["interval"]),
         )
-        if not _apart(interval, second["interval"]):
+        if not _found(differences, best, tuned[0]):
             first = t("{first}: no difference shown between the two", first=first)
     own = FLOORS.get(score["floor_name"])
     floors = [(own, score["floor"], score["floor_interval"])] if own else []
@@ -221,25 +221,36 @@ def verdict(ranked: Sequence[Evaluation]) -> list[Words]:
     else:
         # Conservative for the base, whose samples are the same: the widest lift that both intervals allow.
         paired = score["lift_interval"] if name == own else None
-        span = as_span(paired or [interval[0] - floor_interval[1], interval[1] - floor_interval[0]])
-        apart = _apart(interval, floor_interval)
-        outcome = t("the intervals do not overlap") if apart else t("no difference shown")
-        sentences.append(t("That is {lift}, interval {span}: {outcome}.", lift=lift, span=span, outcome=outcome))
+        span = paired or [interval[0] - floor_interval[1], interval[1] - floor_interval[0]]
+        says = {"lift": lift, "span": as_span(span), "outcome": _outcome(span)}
+        sentences.append(t("That is {lift}, interval {span}: {outcome}.", **says))
     if (slots := best.metric("slots")) and slots["floor_name"]:
         words = t(
-            "It gets {score} % of the place and density words right, the best floor ({name}) {floor} %",
+            "It gets {score} % of the place and density words right, the best floor ({name}) {floor} %, interval of "
+            "the difference {span}: {outcome}.",
             score=as_score(slots["value"]),
             name=FLOORS[slots["floor_name"]],
             floor=as_score(slots["floor"]),
+            span=as_span(slots["lift_interval"]),
+            outcome=_outcome(slots["lift_interval"]),
         )
-        if not _apart(slots["interval"], slots["floor_interval"]):
-            words = t("{words}: no difference shown", words=words)
-        sentences.append(t("{sentence}.", sentence=words))
+        sentences.append(words)
     return sentences
 
 
-def _apart(a: Sequence[float] | None, b: Sequence[float] | None) -> bool:
-    return a is not None and b is not None and (a[0] > b[1] or b[0] > a[1])
+def _outcome(span: Sequence[float] | None) -> Words:
+    if span and span[0] > 0:
+        return t("better")
+    return t("worse") if span and span[1] < 0 else t("no difference shown")
+
+
+def _found(differences: Sequence[Mapping[str, Any]], one: Evaluation, other: Evaluation) -> bool:
+    """Whether compare shows a difference in ROUGE-L between the two."""
+    pair = {one.experiment, other.experiment}
+    return any(
+        row["better"] and row["metric"] == "rouge_l" and row["split"] == one.split and {row["of"], row["minus"]} == pair
+        for row in differences
+    )
 
 
 def cautions(results: Sequence[Evaluation], main: str) -> list[Words]:
