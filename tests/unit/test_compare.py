@@ -56,3 +56,12 @@ def test_only_what_both_answered_counts(tmp_path: Path) -> None:
 def test_one_experiment_alone_is_compared_with_none(tmp_path: Path) -> None:
     compare([evaluated(tmp_path, "a", 0.5)], tmp_path / "out.json")
     assert read_json(tmp_path / "out.json")["differences"] == []
+
+
+def test_many_experiments_do_not_hide_a_difference(tmp_path: Path) -> None:
+    samples = [evaluated(tmp_path, f"e{n}", right, range(60)) for n, right in enumerate([0.5] * 8 + [0.9])]
+    compare(samples, tmp_path / "out.json")
+    found = read_json(tmp_path / "out.json")
+    side = [d for d in found["differences"] if d["metric"] == "laterality" and d["of"] == "e8"]
+    assert {d["better"] for d in side} == {"e8"}
+    assert "23040 draws" in found["p"]  # 36 pairs of 8 metrics, four times over at 0.05

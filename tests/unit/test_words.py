@@ -45,7 +45,7 @@ def texts_of_other_stages(folder: Path) -> Iterator[str]:
     yield from [*gallery.KINDS, *places.COLUMNS, *places.ROWS, "none", "train", "validation", "test"]
     yield from ["group", "official", "images", "groups", "like images", *KINDS]
     yield from (form.replace("_", " ") for form in FORMS)
-    yield from [*baselines.FLOORS.values(), bootstrap.P_SIGNATURE, *boxes.signatures(True).values()]
+    yield from [*baselines.FLOORS.values(), bootstrap.p_signature(2000), *boxes.signatures(True).values()]
     if space := semantic.fit(["A hyperdense area."]):
         yield space.signature()
     for reference in ("A hyperdense area.", "左侧高密度影。"):

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from radtune.evaluate import bootstrap
-from radtune.evaluate.compare import LEVEL, METRICS, differences, judged, read
+from radtune.evaluate.compare import LEVEL, METRICS, differences, enough, judged, read
 from radtune.files import UserError, read_json, read_jsonl
 
 Scores = dict[tuple[str, str], dict[str, Any]]  # experiment and split -> columns, see compare.read()
@@ -30,17 +30,17 @@ def between(a: Path, b: Path) -> dict[str, Any]:
     if not shared:
         has = "; ".join(f"{of} has {', '.join(map('/'.join, each))}" for of, each in ((a, old), (b, new)))
         raise UserError(f"No experiment was scored on one split in both ({has}); name runs that share one.")
-    found = []
+    found, draws = [], enough(len(shared))
     notes = [f"Only {a} has {'/'.join(key)}." for key in old if key not in new]
     notes += [f"Only {b} has {'/'.join(key)}." for key in new if key not in old]
     for experiment, split in shared:
         ours, theirs = new[experiment, split], old[experiment, split]
-        found += [{"experiment": experiment} | row for row in differences(split, "B", "A", ours, theirs)]
+        found += [{"experiment": experiment} | row for row in differences(split, "B", "A", ours, theirs, draws)]
         notes += _samples(
             f"{experiment}/{split}", *(_references(*of, experiment, split) for of in ((a, theirs), (b, ours)))
         )
         notes += _metrics(f"{experiment}/{split}", *(of / "evaluate" / experiment / f"{split}.json" for of in (a, b)))
-    about = {"a": str(a), "b": str(b), "p": bootstrap.P_SIGNATURE, "level": LEVEL}
+    about = {"a": str(a), "b": str(b), "p": bootstrap.p_signature(draws), "level": LEVEL}
     return about | {"differences": judged(found), "notes": notes, "config": _config(a, b)}
 
 

@@ -19,10 +19,6 @@ SIGNATURE = (
     f"95 %, percentile bootstrap over groups, {RESAMPLES} resamples, numpy {version('numpy')}, seed {SEED}; none below "
     "two groups"
 )
-P_SIGNATURE = (
-    f"two-sided p of a mean difference, from {RESAMPLES} draws of signs for whole groups "
-    f"(scipy.stats.permutation_test, SciPy {version('scipy')}), after Holm for all differences of the table"
-)
 
 Floats = NDArray[np.float64]
 Total = Callable[[Floats], Floats]
@@ -53,10 +49,17 @@ def summary(
     return difference, len(index), len(names), interval
 
 
-def p_value(groups: NDArray[np.str_], ours: Floats, theirs: Floats) -> float | None:
+def p_signature(draws: int) -> str:
+    return (
+        f"two-sided p of a mean difference, from {draws} draws of signs for whole groups "
+        f"(scipy.stats.permutation_test, SciPy {version('scipy')}), after Holm for all differences of the table"
+    )
+
+
+def p_value(groups: NDArray[np.str_], ours: Floats, theirs: Floats, draws: int = RESAMPLES) -> float | None:
     """How often the mean of ours minus theirs is as far from 0 as it is, were each group's sign a matter of chance.
 
-    One number a sample; None below two groups.
+    One number a sample; None below two groups. No p is below 1 / draws.
     """
     from scipy.stats import permutation_test
 
@@ -70,7 +73,7 @@ def p_value(groups: NDArray[np.str_], ours: Floats, theirs: Floats) -> float | N
         lambda a, b, axis: np.sum(a - b, axis=axis),
         permutation_type="samples",
         vectorized=True,
-        n_resamples=RESAMPLES,
+        n_resamples=draws,
         rng=np.random.default_rng(SEED),
     )
     return float(found.pvalue)

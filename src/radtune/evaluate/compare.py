@@ -5,6 +5,7 @@ radtune compare-experiments --samples base/test.samples.parquet lora/test.sample
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,18 @@ def compare(samples: list[Path], out: Path) -> None:
     sample.
     """
     tables = {(path.parent.name, path.name.split(".")[0]): read(path) for path in samples}
+    pairs = [(old, new) for old, new in combinations(tables, 2) if old[1] == new[1]]
+    pairs.sort(key=lambda pair: pair[0][1])
+    draws = enough(len(pairs))
     found = []
-    for split in sorted({split for _, split in tables}):
-        names = [experiment for experiment, of in tables if of == split]
-        for minus, of in combinations(names, 2):
-            found += differences(split, of, minus, tables[of, split], tables[minus, split])
-    write_json(out, {"differences": judged(found), "p": bootstrap.P_SIGNATURE, "level": LEVEL})
+    for (minus, split), (of, _) in pairs:
+        found += differences(split, of, minus, tables[of, split], tables[minus, split], draws)
+    write_json(out, {"differences": judged(found), "p": bootstrap.p_signature(draws), "level": LEVEL})
+
+
+def enough(pairs: int) -> int:
+    """Draws with which the smallest p is below LEVEL after Holm, four times over, however many pairs are compared."""
+    return max(bootstrap.RESAMPLES, math.ceil(4 * pairs * len(METRICS) / LEVEL))
 
 
 def judged(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -55,7 +62,9 @@ def judged(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def differences(split: str, of: str, minus: str, ours: dict[str, Any], theirs: dict[str, Any]) -> list[dict[str, Any]]:
+def differences(
+    split: str, of: str, minus: str, ours: dict[str, Any], theirs: dict[str, Any], draws: int
+) -> list[dict[str, Any]]:
     """Of each metric that both tables, of read(), have for some sample; p as it is. Groups are those of `ours`."""
     place = {name: n for n, name in enumerate(zip(theirs["id"], theirs["tag"], strict=True))}
     pairs = [(n, place[name]) for n, name in enumerate(zip(ours["id"], ours["tag"], strict=True)) if name in place]
@@ -66,7 +75,7 @@ def differences(split: str, of: str, minus: str, ours: dict[str, Any], theirs: d
     found = []
     for metric in [name for name in METRICS if name in ours and name in theirs]:
         a, b = (np.array(table[metric], np.float64)[rows] for table, rows in ((ours, first), (theirs, second)))
-        p = bootstrap.p_value(groups, a, b)
+        p = bootstrap.p_value(groups, a, b, draws)
         if p is None:
             continue
         value, n, n_groups, interval = bootstrap.summary(groups, a, b)

@@ -36,7 +36,13 @@ CHARTS = {
     "slots": t("Place and density words"),
     "iou": t("Box overlap (IoU)"),
 }
-HEADLINE = CHARTS | {"bleu": "sacreBLEU", "llamafactory_bleu_4": t("LLaMA-Factory BLEU-4 (characters)")}
+HEADLINE = CHARTS | {
+    "laterality": t("Side"),
+    "finding_f1": t("Findings (F1)"),
+    "semantic": t("Meaning (LSA)"),
+    "bleu": "sacreBLEU",
+    "llamafactory_bleu_4": t("LLaMA-Factory BLEU-4 (characters)"),
+}
 
 
 class Evaluation(NamedTuple):
