@@ -47,6 +47,7 @@ def test_a_total_is_made_of_sums() -> None:
 def test_p_is_small_for_a_difference_and_even_for_none() -> None:
     base = grouped(50, 20)
     assert p_value(GROUPS, base + grouped(1), base) < 0.01
+    assert p_value(GROUPS, base + 1, base, 20_000) < 1 / 10_000 < p_value(GROUPS, base + 1, base)
     assert p_value(GROUPS, base, base) == 1
     none = [p_value(GROUPS, base + np.repeat(RNG.normal(0, 1, 60), 5), base) for _ in range(100)]
     assert sum(p < 0.1 for p in none) < 25

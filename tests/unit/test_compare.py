@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from radtune.evaluate.compare import compare
+from radtune.evaluate.bootstrap import RESAMPLES
+from radtune.evaluate.compare import LEVEL, METRICS, compare, enough
 from radtune.evaluate.score import evaluate
 from radtune.files import UserError, read_json, write_jsonl
 
@@ -58,10 +59,11 @@ def test_one_experiment_alone_is_compared_with_none(tmp_path: Path) -> None:
     assert read_json(tmp_path / "out.json")["differences"] == []
 
 
-def test_many_experiments_do_not_hide_a_difference(tmp_path: Path) -> None:
-    samples = [evaluated(tmp_path, f"e{n}", right, range(60)) for n, right in enumerate([0.5] * 8 + [0.9])]
-    compare(samples, tmp_path / "out.json")
+def test_many_pairs_do_not_hide_a_difference(tmp_path: Path) -> None:
+    assert enough(1) == RESAMPLES
+    assert len(METRICS) * 36 / enough(36) < LEVEL / 3  # the smallest p of nine experiments' pairs, after Holm
+    compare(
+        [evaluated(tmp_path, f"e{n}", right, range(90)) for n, right in enumerate((0.5, 1.0))], tmp_path / "out.json"
+    )
     found = read_json(tmp_path / "out.json")
-    side = [d for d in found["differences"] if d["metric"] == "laterality" and d["of"] == "e8"]
-    assert {d["better"] for d in side} == {"e8"}
-    assert "23040 draws" in found["p"]  # 36 pairs of 8 metrics, four times over at 0.05
+    assert f"{enough(1)} draws" in found["p"]
