@@ -24,7 +24,7 @@ _TOKEN = re.compile(f"[a-z0-9]+|[{_CJK}]")
 _CJK_CHARACTER = re.compile(f"[{_CJK}]")
 _LATIN_WORD = re.compile("[A-Za-z]+")
 _SENTENCE_END = re.compile(r"[。！？?]|\.{6}|…{2}")  # where rouge_chinese cuts, beside line feeds
-_KEPT = 2**9  # texts whose n-grams are remembered, at 100 kB each: those of a sample, and answers common to many
+_KEPT = 2**9  # texts whose n-grams are remembered, at 30 kB each: those of a sample, and answers common to many
 
 
 def mostly_chinese(texts: Sequence[str]) -> bool:
