@@ -28,7 +28,7 @@ SIGNATURES = {
 }
 
 Counts = tuple[int, int, int]  # in both, in the prediction alone, in the reference alone
-Ways = tuple[re.Pattern[str], dict[str, str]]  # a pattern, and the term of each of its groups
+Ways = tuple[re.Pattern[str], list[str]]  # a pattern, and the term of each of its groups
 _PART = re.compile(r'[;!?。；！？\n"]+|\.+(?!\d)')  # a quotation mark ends a record's field
 _JOINED = re.compile(r"\b(fronto|parieto|temporo|occipito)-?(?=[a-z])", re.IGNORECASE)  # two lobes in one word
 
@@ -43,17 +43,20 @@ def _lexicon() -> dict[str, dict[str, list[str]]]:
 
 @cache
 def _ways(section: str) -> Ways:
-    """One pattern for all ways to say the section's terms, the longest first."""
-    ways = [(way, term) for term, ways in _lexicon()[section].items() for way in ways]
-    ways.sort(key=lambda way: -len(way[0]))
+    """One pattern for all ways to say the section's terms in lower case, the longest first.
+
+    An empty group at its end tells which way it was. No way begins with a group and none ignores case, as texts are put
+    in lower case: then `re` skips most ways by their first letter.
+    """
+    ways = [(way.lower(), term) for term, ways in _lexicon()[section].items() for way in ways]
+    ways.sort(key=lambda way: (not way[0].isascii(), -len(way[0])))
     english, chinese = (
-        "|".join(f"(?P<w{n}>{way})" for n, (way, _) in enumerate(ways) if way.isascii() == latin) or "(?!)"
-        for latin in (True, False)
+        "|".join(f"(?:{way}){end}()" for way, _ in ways if way.isascii() == bool(end)) or "(?!)" for end in (r"\b", "")
     )
     # What is called non-haemorrhagic or 非出血性 is not named. The edges stand outside, as most places in a text have
     # none and all ways need not be tried there; re.ASCII, so that a word ends where Chinese begins.
-    pattern = rf"\b(?<!non-)(?:{english})\b|(?=[^\x00-\x7f])(?<!非)(?:{chinese})"
-    return re.compile(pattern, re.IGNORECASE | re.ASCII), {f"w{n}": term for n, (_, term) in enumerate(ways)}
+    pattern = rf"\b(?<!non-)(?:{english})|(?=[^\x00-\x7f])(?<!非)(?:{chinese})"
+    return re.compile(pattern, re.ASCII), [term for _, term in ways]
 
 
 @lru_cache(maxsize=2**16)
@@ -61,12 +64,12 @@ def named(text: str, section: str) -> dict[str, bool]:
     """{term: whether it is stated, not denied} of the lexicon's section that `text` names."""
     pattern, terms = _ways(section)
     found: dict[str, bool] = {}
-    for part in _PART.split(_JOINED.sub(r"\1 ", text.replace("’", "'"))):
+    for part in _PART.split(_JOINED.sub(r"\1 ", text.lower().replace("’", "'"))):
         matches = list(pattern.finditer(part))
         denied = list(_denied(part)) if matches else []
         for match in matches:
             stated = not any(start < match.end() and match.start() < end for start, end in denied)
-            term = terms[str(match.lastgroup)]
+            term = terms[(match.lastindex or 0) - 1]
             found[term] = found.get(term, False) or stated
     return found
 
@@ -74,7 +77,7 @@ def named(text: str, section: str) -> dict[str, bool]:
 def _denied(part: str) -> Iterator[tuple[int, int]]:
     """Where in a sentence's part things are denied, as character positions."""
     pattern, kinds = _ways("negation")
-    cues = [(match, kinds[str(match.lastgroup)]) for match in pattern.finditer(part)]
+    cues = [(match, kinds[(match.lastindex or 0) - 1]) for match in pattern.finditer(part)]
     limits = [match.start() for match, kind in cues if kind == "until"]
     for match, kind in cues:
         if kind == "before":

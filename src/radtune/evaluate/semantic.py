@@ -7,7 +7,6 @@ more than ROUGE gives it. Places, numbers and denials are watched by scores of t
 from __future__ import annotations
 
 import random
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 from radtune.evaluate import boxes, text
 
 RANK, FITTED, SEED = 100, 10_000, 0
-_NUMBER = re.compile("[0-9]+")
 
 Floats = NDArray[np.float64]
 
@@ -69,7 +67,7 @@ def scores(space: Space, predictions: Sequence[str | None], references: Sequence
 
 
 def _count(one: str) -> Counter[str]:
-    return Counter(word for word in text.words(one) if not _NUMBER.fullmatch(word))
+    return Counter(word for word in text.words(one) if not word.isdecimal())
 
 
 def _matrix(counted: Sequence[Counter[str]], rows: dict[str, int], weights: Floats) -> Any:
