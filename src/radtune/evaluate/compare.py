@@ -49,7 +49,7 @@ def compare(samples: list[Path], out: Path) -> None:
 
 
 def enough(pairs: int) -> int:
-    """Draws with which the smallest p is below LEVEL after Holm, four times over, however many pairs are compared."""
+    """Draws with which the smallest p, of two sides, is half of LEVEL after Holm, however many pairs are compared."""
     return max(bootstrap.RESAMPLES, math.ceil(4 * pairs * len(METRICS) / LEVEL))
 
 
