@@ -32,14 +32,13 @@ FLOORS = {
 BLANK = "blank"  # the floor that is an experiment's own
 CHARTS = {
     "rouge_l": "ROUGE-L",
-    "exact_match": t("Exact match"),
+    "semantic": t("Meaning (LSA)"),
     "slots": t("Place and density words"),
     "iou": t("Box overlap (IoU)"),
 }
 HEADLINE = CHARTS | {
     "laterality": t("Side"),
     "finding_f1": t("Findings (F1)"),
-    "semantic": t("Meaning (LSA)"),
     "bleu": "sacreBLEU",
     "llamafactory_bleu_4": t("LLaMA-Factory BLEU-4 (characters)"),
 }
