@@ -58,6 +58,7 @@ def write_inputs(folder: Path) -> None:
         | {"by": "group"},
     )
     shard = {"name": "<b>train-0</b>", "split": "train", "rows": 5000, "sha256": "ab" * 32}
+    write_json(folder / "run.json", {"git": {"commit": "ab" * 20, "changed": 0}, "snakemake": "9.23.1"})
     write_json(folder / "manifest.json", {"source": "s3", "repo": "s3://b/p", "revision": "77", "shards": [shard]})
     write_json(
         folder / "checks.json",
@@ -112,6 +113,7 @@ def write_page(folder: Path) -> Path:
         media_dir=folder / "media",
         title="Demo <em>title</em>",
         manifest=folder / "manifest.json",
+        run=folder / "run.json",
     )
     return folder / "index.html"
 
