@@ -116,8 +116,7 @@ rule train_tiny:
         code=digest("radtune.train.launch"),
         flags=tiny_flags,
         media=subpath(input.images, parent=True),
-        out=subpath(output.summary, parent=True),
     shell:
         "radtune train --gpus {resources.gpu} {resources.limit} {params.flags} --model {input.model}"
         " --dataset-dir {input.practice} --media-dir {params.media}"
-        " --weights {output.model} --out {params.out} > {log} 2>&1"
+        " --weights {output.model} --out $(dirname {output.summary}) > {log} 2>&1"

@@ -82,4 +82,4 @@ def test_no_job_takes_more_memory_than_its_rule_asks_for(tmp_path: Path) -> None
     rules = {name for file in (ROOT / "rules").glob("*.smk") for name in RULE.findall(file.read_text())}
     # what the shell does alone, nothing to fetch, and a program that has an environment of its own
     alone = {"fetch_shard", "join_chunks", "export_model"}
-    assert rules - set(found) == {*alone, "fetch_model", "predict_by_vllm"}
+    assert rules - set(found) == {*alone, "fetch_model", "predict_by_vllm", "embed_answers"}
