@@ -80,6 +80,6 @@ def test_no_job_takes_more_memory_than_its_rule_asks_for(tmp_path: Path) -> None
     jobs = {log: job for rule in found.values() for log, job in rule.items()}
     assert {log: job for log, job in jobs.items() if job[1] > job[0] - SNAKEMAKE} == {}
     rules = {name for file in (ROOT / "rules").glob("*.smk") for name in RULE.findall(file.read_text())}
-    # what the shell does alone, nothing to fetch, and a program that has an environment of its own
+    # what the shell does alone, nothing to fetch, a program that has an environment of its own, no encoder of texts
     alone = {"fetch_shard", "join_chunks", "export_model"}
     assert rules - set(found) == {*alone, "fetch_model", "predict_by_vllm", "embed_answers"}
