@@ -203,8 +203,9 @@ def test_after_a_kill_resume_runs_no_job_twice_at_once(disturbed: Path, watch: W
     finish(start(folder, folder / "workflow/profiles/slurm/resume.sh", *ON_SLURM), folder)
 
     found = tasks(folder)
+    # what was finished stayed
     rules = {task.split("_wildcards")[0] for task in found}
-    assert rules == {"predict_split", "find_neighbours", "evaluate_split", "compare_experiments"}  # what was done stayed
+    assert rules == {"predict_split", "find_neighbours", "evaluate_split", "compare_experiments"}
     predicted = [of for task, of in found.items() if task.startswith("predict_split")]
     assert [states(of) for of in predicted] == [["CANCELLED", "COMPLETED"]] * 2
     for of in found.values():
