@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from radtune.evaluate import bootstrap
+from radtune.evaluate.score import LOWER
 from radtune.files import UserError, write_json
 
 # per-sample metrics, one or two of each kind: every further one makes the others' p larger
@@ -26,7 +27,6 @@ METRICS = [
     "record_fields",
     "iou",
 ]
-LOWER = {"findings_invented", "findings_missed"}  # where less is better
 LEVEL = 0.05
 
 

@@ -37,6 +37,7 @@ TOTALS: dict[str, Callable[[Floats], Floats]] = {
     "finding_recall": clinical.recall,
     "anatomy_f1": clinical.f1,
 }
+COUNTS = {"bleu_counts": 10, "finding_counts": 3, "anatomy_counts": 3}  # numbers a sample
 
 
 def evaluate(
@@ -65,14 +66,10 @@ def evaluate(
     chinese = text.mostly_chinese([row["reference"] for row in rows])
     trained_on = read_json(train) if train else []
     space = semantic.fit(baselines.answer(record) for record in trained_on)
-    ours, others = [row["prediction"] for row in rows], baselines.floors(rows, trained_on, neighbours, blank)
-    for row, *answers in zip(rows, ours, *others.values(), strict=True):  # while what is counted in a reference is kept
-        for answer in filter(None, answers):
-            text.scores(answer, row["reference"])
-            text.bleu_counts(answer, row["reference"], chinese)
-    columns = partial(_columns, rows, chinese=chinese, frames=_frames(rows, geometry, box), space=space)
-    model = columns(ours)
-    floors = {name: columns(answers) for name, answers in others.items()}
+    answers: dict[str, Sequence[str | None]] = {"": [row["prediction"] for row in rows]}
+    answers |= baselines.floors(rows, trained_on, neighbours, blank)
+    floors = _columns(rows, answers, chinese=chinese, frames=_frames(rows, geometry, box), space=space)
+    model = floors.pop("")
     encoder = _add_embedding(embedding, {"": model} | floors) if embedding else {}
     tags, groups = (np.array([row[key] for row in rows]) for key in ("tag", "group"))
 
@@ -175,33 +172,41 @@ def block(groups: NDArray[np.str_], model: Columns, floors: Mapping[str, Columns
 
 def _columns(
     rows: Sequence[Mapping[str, str]],
-    answers: Sequence[str | None],
+    answers: Mapping[str, Sequence[str | None]],
     *,
     chinese: bool,
     frames: Sequence[tuple[Letterbox | None, str]],
     space: semantic.Space | None,
-) -> Columns:
-    scored: list[dict[str, float]] = []
-    bleu, finding, anatomy = (np.full((len(rows), width), np.nan) for width in (10, 3, 3))
-    for i, (row, answer) in enumerate(zip(rows, answers, strict=True)):
-        if answer is None:
-            scored.append({})
-            continue
-        pair = answer, row["reference"]
-        scored.append(text.scores(*pair) | slots.scores(*pair) | clinical.scores(*pair))
-        scored[-1] |= records.scores(*pair, *frames[i]) | boxes.scores(*pair, *frames[i])
-        bleu[i] = text.bleu_counts(*pair, chinese)
-        counts = clinical.counts(*pair)
-        finding[i], anatomy[i] = counts.get("finding", np.nan), counts.get("anatomy", np.nan)
+) -> dict[str, Columns]:
+    """The scores of each of `answers`, the model's and the floors', None where one has no answer to a sample."""
+    pairs: dict[str, list[dict[str, Any]]] = {name: [] for name in answers}
+    for i, row in enumerate(rows):  # all answers to a sample, while what is counted in its reference is kept
+        for name, said in answers.items():
+            answer = said[i]
+            pairs[name].append({} if answer is None else _pair(answer, row["reference"], frames[i], chinese))
     names = [*text.signatures(chinese), *slots.SIGNATURES, *clinical.SIGNATURES, *records.SIGNATURES]
-    names += boxes.signatures(True)
-    counted = {"bleu": bleu, "finding": finding, "anatomy": anatomy}
-    meaning = {"semantic": semantic.scores(space, answers, [row["reference"] for row in rows])} if space else {}
-    return (
-        {name: counted[name.split("_")[0]] for name in TOTALS}
-        | meaning
-        | {name: np.array([s.get(name, np.nan) for s in scored], np.float64) for name in names if name not in TOTALS}
-    )
+    names = [name for name in (*names, *boxes.signatures(True)) if name not in TOTALS]
+    references = [row["reference"] for row in rows]
+    columns = {}
+    for of, scored in pairs.items():
+        counted = {
+            name: np.array([pair.get(name, [np.nan] * width) for pair in scored], np.float64)
+            for name, width in COUNTS.items()
+        }
+        columns[of] = {name: counted[f"{name.split('_')[0]}_counts"] for name in TOTALS}
+        if space:
+            columns[of]["semantic"] = semantic.scores(space, answers[of], references)
+        columns[of] |= {name: np.array([pair.get(name, np.nan) for pair in scored], np.float64) for name in names}
+    return columns
+
+
+def _pair(answer: str, reference: str, frame: tuple[Letterbox | None, str], chinese: bool) -> dict[str, Any]:
+    """Scores of one answer and, under the names of COUNTS, what TOTALS sum; those alone that apply."""
+    pair = answer, reference
+    found: dict[str, Any] = text.scores(*pair) | slots.scores(*pair) | clinical.scores(*pair)
+    found |= records.scores(*pair, *frame) | boxes.scores(*pair, *frame)
+    counts = {"bleu": text.bleu_counts(*pair, chinese)} | clinical.counts(*pair)
+    return found | {f"{name}_counts": of for name, of in counts.items()}
 
 
 def _write_samples(

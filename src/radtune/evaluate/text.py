@@ -1,7 +1,7 @@
 """Text metrics of a prediction against a reference, 0 to 100: sacreBLEU, ROUGE, exact match, LLaMA-Factory's own.
 
 An empty prediction scores 0 everywhere. As a reference is scored against the model and up to four floors, what is
-counted in a text is kept while its sample is at hand, and the scores of a pair for good.
+counted in a text is kept while its sample is at hand.
 """
 
 from __future__ import annotations
@@ -85,7 +85,6 @@ def bleu_signature(chinese: bool) -> str:
     return str(bleu.get_signature())
 
 
-@cache
 def bleu_counts(prediction: str, reference: str, chinese: bool) -> tuple[int, ...]:
     """What corpus BLEU sums over samples: tokens of both, matched 1- to 4-grams, 1- to 4-grams of the prediction.
 
@@ -169,7 +168,6 @@ def _bleu_words(text: str, chinese: bool) -> _Ngrams:
     return _words(_sacrebleu(chinese).tokenizer(text.rstrip()).split(), 4)
 
 
-@cache
 def scores(prediction: str, reference: str) -> dict[str, float]:
     """Every per-sample text metric of one pair, keyed as in `signatures`."""
     return (
