@@ -17,7 +17,8 @@ from PIL import Image
 from radtune.files import write_json, write_jsonl
 from radtune.report import figures, gallery
 from radtune.report.card import write_card
-from radtune.report.page import Evaluation, _losses, rank, verdict
+from radtune.report.page import _losses
+from radtune.report.verdict import Evaluation, rank, verdict
 from radtune.report.words import t
 from report_page import plain, write_inputs, write_page
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from radtune.files import read_json, write_text
-from radtune.report import page
+from radtune.report import page, verdict
 from radtune.report.data_section import exposure, rows_of
 from radtune.report.template import render
 
@@ -47,9 +47,9 @@ def write_card(
 ) -> None:
     """Write the card. `evaluations`: of the experiment and of the untuned base; `training`: the experiment's folder."""
     found = yaml.safe_load(config.read_text(encoding="utf-8"))
-    results = [page.Evaluation(p.parent.name, p.stem, read_json(p)) for p in evaluations]
+    results = [verdict.Evaluation(p.parent.name, p.stem, read_json(p)) for p in evaluations]
     own = [r for r in results if r.experiment == experiment]
-    base = {r.split: r for r in results if r.experiment == page.BASE}
+    base = {r.split: r for r in results if r.experiment == verdict.BASE}
     model, source = found["experiments"][experiment]["model"], read_json(manifest)
     name = {"tiny": "a tiny random Qwen3-VL"}.get(model["source"]) or model["path"] or model["repo"]
     from_hub = model["source"] in ("huggingface", "modelscope")
@@ -71,21 +71,23 @@ def write_card(
         experiment=experiment,
         base=name,
         revision=model["revision"] if from_hub else "",
-        cautions=([caution] if caution else []) + page.cautions(own, own[0].split),
+        cautions=([caution] if caution else []) + verdict.cautions(own, own[0].split),
         data=rows
         | {"name": repo or {"phantom": "drawn phantoms"}.get(origin, "local data"), "shards": len(source["shards"])}
         | {"revision": source["revision"], "reasons": ", ".join(f"{code} {n}" for code, n in rows["reasons"])},
         written=WRITTEN.get(origin) or WRITTEN.get(repo, UNKNOWN),
         seen=seen,
         scores=[(r.split, r.content["n"], r.content["groups"], _scores(r, base.get(r.split))) for r in own],
-        floors=", ".join(dict.fromkeys(page.FLOORS[name] for r in own for name in r.content["signatures"]["floors"])),
+        floors=", ".join(
+            dict.fromkeys(verdict.FLOORS[name] for r in own for name in r.content["signatures"]["floors"])
+        ),
         trained=_trained(read_json(training / "summary.json")),
         settings=yaml.safe_dump({k: v for k, v in settings.items() if k not in PLACES}, sort_keys=False).strip(),
     )
     write_text(out, text)
 
 
-def _scores(tuned: page.Evaluation, base: page.Evaluation | None) -> list[dict[str, str]]:
+def _scores(tuned: verdict.Evaluation, base: verdict.Evaluation | None) -> list[dict[str, str]]:
     """A row for each headline metric, as text."""
     rows = []
     for name, label in page.HEADLINE.items():
@@ -99,7 +101,7 @@ def _scores(tuned: page.Evaluation, base: page.Evaluation | None) -> list[dict[s
 def _with(metric: dict[str, Any], key: str) -> str:
     """A number with its interval."""
     interval = metric["interval" if key == "value" else f"{key}_interval"]
-    return f"{page.as_score(metric[key])} ({page.as_span(interval)})".replace("-", "−")
+    return f"{verdict.as_score(metric[key])} ({verdict.as_span(interval)})".replace("-", "−")
 
 
 def _trained(summary: dict[str, Any]) -> str:
