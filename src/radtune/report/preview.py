@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from radtune.files import UserError, write_text
+from radtune.frames import Box, Edges, Frame, Letterbox
 from radtune.report import figures, gallery
 from radtune.report.data_section import SPLITS, data_section
 from radtune.report.template import render
@@ -32,7 +33,6 @@ from radtune.shards import read_image
 CHUNK = 1 << 20  # characters of a ShareGPT file read at once
 SHOWN = 8  # bars of a chart; the rest is counted together
 _LOC = re.compile(r"<loc_(\d{1,3})>")
-Box = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels, x2 and y2 exclusive
 
 
 def write_preview(
@@ -179,7 +179,7 @@ def _card(
     prompt, answer = (message["content"] for message in entry["messages"])
     path = (media_dir / entry["images"][0]).resolve()
     after = _open(path) if path.is_relative_to(media_dir.resolve()) else None
-    boxes: dict[str, Box] = {}  # in pixels of the original
+    boxes: dict[str, Edges] = {}  # in pixels of the original, x2 and y2 exclusive
     if sample["box"]:
         x1, y1, x2, y2 = sample["box"]  # inclusive edges
         boxes["pixels"] = (x1, y1, x2 + 1, y2 + 1)
@@ -203,7 +203,7 @@ def _card(
 
 
 def _picture(
-    name: str, image: Image.Image | None, size: tuple[int, int], mode: str, boxes: Mapping[str, Box]
+    name: str, image: Image.Image | None, size: tuple[int, int], mode: str, boxes: Mapping[str, Edges]
 ) -> dict[str, Any]:
     width, height = size
     # The pixels' box is drawn a hair outside, so that the burned-in line stays to be seen.
@@ -222,30 +222,29 @@ def _picture(
     }
 
 
-def to_letterbox(box: Box, place: Mapping[str, Any]) -> Box:
-    """From original to letterboxed pixels; `place` is a row of geometry: x' = x * new_width / width + left."""
-    sx, sy = place["new_width"] / place["width"], place["new_height"] / place["height"]
-    left, top = place["left"], place["top"]
-    return box[0] * sx + left, box[1] * sy + top, box[2] * sx + left, box[3] * sy + top
+def to_letterbox(edges: Edges, place: Mapping[str, Any]) -> Edges:
+    """From original to letterboxed pixels; `place` is a row of geometry."""
+    return Box(*edges).scaled(_letterbox(place)).edges
 
 
-def answer_box(answer: str, form: str, place: Mapping[str, Any]) -> Box | None:
+def answer_box(answer: str, form: str, place: Mapping[str, Any]) -> Edges | None:
     """The box that an answer names, in ORIGINAL pixels; None where it names none.
 
     qwen3vl: bbox_2d in 0..1000 of the letterboxed picture; florence: tokens 0..999 of it, each the middle of its bin;
     source: such tokens of the original.
     """
+    box = _letterbox(place)
     try:
+        if form == "source":
+            return Box.from_loc([int(q) for q in _LOC.findall(answer)], box.width, box.height).edges
         values = json.loads(answer)[0]["bbox_2d"] if form == "qwen3vl" else [int(q) + 0.5 for q in _LOC.findall(answer)]
-        x1, y1, x2, y2 = (float(value) / 1000 for value in values)
+        return Box.of(map(float, values), Frame.THOUSANDTHS).from_thousandths(box).unscaled(box).edges
     except (ValueError, TypeError, LookupError):
         return None
-    width, height, size = place["width"], place["height"], place["size"]
-    if form == "source":
-        return x1 * width, y1 * height, x2 * width, y2 * height
-    sx, sy = width / place["new_width"], height / place["new_height"]
-    left, top = place["left"], place["top"]
-    return (x1 * size - left) * sx, (y1 * size - top) * sy, (x2 * size - left) * sx, (y2 * size - top) * sy
+
+
+def _letterbox(place: Mapping[str, Any]) -> Letterbox:
+    return Letterbox(*(place[name] for name in Letterbox._fields))
 
 
 def _open(source: io.BytesIO | Path) -> Image.Image | None:
