@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radtune.data.answers import _HIDDEN, FORMS, NUMBERS, TAGS, Parts, parse, render, settled, tag_of
+from radtune.control import _HIDDEN
+from radtune.data.answers import FORMS, NUMBERS, TAGS, Parts, parse, render, settled, tag_of
 from radtune.frames import Letterbox
 from radtune.reasons import Reason, Unusable
 

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from radtune.evaluate import clinical, slots, text
-from radtune.evaluate.clinical import counts, named, scores
+from radtune.evaluate.clinical import counts, scores
+from radtune.language import terms
+from radtune.language.terms import named
 
 ENGLISH = (
     "The image is a non-contrast CT scan of the brain at the level of the basal ganglia, showing the thalami and the "
@@ -256,7 +258,7 @@ def test_what_neither_text_names_is_left_out() -> None:
 def test_every_way_names_its_own_term() -> None:
     """An English word is one that its own pattern finds; no two terms of a section share one."""
     for section in ("findings", "anatomy", "density", "sides"):
-        for term, ways in clinical._lexicon()[section].items():
+        for term, ways in terms._lexicon()[section].items():
             for way in ways:
                 if re.fullmatch(r"[\w -]+", way):
                     assert named(f"It is {way} here", section) == {term: True}, (section, way)

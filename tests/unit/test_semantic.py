@@ -7,6 +7,7 @@ import pytest
 
 from radtune.evaluate import semantic, text
 from radtune.evaluate.semantic import fit, scores
+from radtune.language import meaning
 
 CORPUS = ["acute blood", "acute clot", "old scar"]
 TRAIN = [
@@ -39,7 +40,7 @@ def test_three_sentences_by_hand() -> None:
     assert score("acute acute clot", "acute clot", [*CORPUS, "acute acute clot"]) < 100
     space = fit(CORPUS)
     assert space is not None
-    row = semantic._matrix([semantic._count("acute acute clot")], space.rows, space.weights).toarray()[0]
+    row = meaning._matrix([meaning._count("acute acute clot")], space.rows, space.weights).toarray()[0]
     assert row[space.rows["acut"]] == pytest.approx(twice / math.hypot(twice, other))
 
 
@@ -89,9 +90,9 @@ def test_the_same_in_every_order_and_of_a_sample(monkeypatch: pytest.MonkeyPatch
         return list(scores(space, *pairs))
 
     assert found(TRAIN) == found(TRAIN[::-1]) == found(TRAIN * 2)
-    monkeypatch.setattr(semantic, "FITTED", 6)
+    monkeypatch.setattr(meaning, "FITTED", 6)
     space = fit(TRAIN)
     assert space is not None
-    assert "fitted on 6 distinct answers of train alone" in space.signature()
+    assert "fitted on 6 distinct answers of train alone" in semantic.signature(space)
     assert found(TRAIN) == found(TRAIN[::-1])
     assert not np.isnan(found(TRAIN)).all()

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from radtune.evaluate import text
+from radtune.language.words import mostly_chinese
 
 PAIRS = [
     ("The lesion is located left-center, covering 1.3% of the area.", "The lesion is located right, covering 1.3%."),
@@ -170,8 +171,8 @@ def test_lcs_length() -> None:
 
 
 def test_language_is_decided_by_the_references() -> None:
-    assert text.mostly_chinese(["左侧基底节区高密度影，CT"])
-    assert not text.mostly_chinese(["A CT scan", "of the brain 左"])
+    assert mostly_chinese(["左侧基底节区高密度影，CT"])
+    assert not mostly_chinese(["A CT scan", "of the brain 左"])
     assert "CJK" in text.signatures(True)["rouge_l"]
     assert "stemmer" in text.signatures(False)["rouge_l"]
 

@@ -11,23 +11,29 @@ import yaml
 from jinja2 import nodes
 
 from radtune import places, report
+from radtune.clean.accept import REFUSALS
+from radtune.clean.wording import Kind
 from radtune.data.agreement import KINDS
 from radtune.data.answers import FORMS
 from radtune.evaluate import baselines, bootstrap, boxes, semantic
 from radtune.evaluate.score import evaluate
 from radtune.files import read_json, write_jsonl
+from radtune.reasons import Reason
 from radtune.report import gallery
 from radtune.report.words import Words, join, key, said, t
 
 FOLDER = Path(report.__file__).parent
 CHINESE = yaml.safe_load((FOLDER / "words.zh.yaml").read_text(encoding="utf-8"))
 TEMPLATES = sorted((FOLDER / "templates").glob("*.html.j2"))
+UNREADABLE = [
+    reason for reason in Reason if reason.name.startswith(("IMAGE_", "DICOM_", "PIXELS_", "SYNTAX_", "BURNED_"))
+]
 BILINGUAL = [path for path in TEMPLATES if path.name not in ("preview.html.j2", "comparison.html.j2")]  # English alone
 PLACEHOLDER = re.compile(r"\{(\w*)[^}]*\}")
 
 
 def keys_of_modules() -> Iterator[str]:
-    for path in FOLDER.glob("*.py"):
+    for path in (*FOLDER.glob("*.py"), *FOLDER.with_name("read").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "t":
                 yield ast.literal_eval(node.args[0])
@@ -45,9 +51,13 @@ def texts_of_other_stages(folder: Path) -> Iterator[str]:
     yield from [*gallery.KINDS, *places.COLUMNS, *places.ROWS, "none", "train", "validation", "test"]
     yield from ["group", "official", "images", "groups", "like images", *KINDS]
     yield from (form.replace("_", " ") for form in FORMS)
+    yield from [*Kind, *(kind.sentence for kind in Kind), *REFUSALS.values(), "70 groups"]
+    lexicon = yaml.safe_load((FOLDER.parent / "clean" / "wording.yaml").read_text(encoding="utf-8"))
+    yield from (why for whys in lexicon.values() for why in whys)
+    yield from ["built here", *(reason.sentence for reason in UNREADABLE)]
     yield from [*baselines.FLOORS.values(), bootstrap.p_signature(2000), *boxes.signatures(True).values()]
     if space := semantic.fit(["A hyperdense area."]):
-        yield space.signature()
+        yield semantic.signature(space)
     for reference in ("A hyperdense area.", "左侧高密度影。"):
         row = {"id": "a", "tag": "CAPTION", "group": "g", "prediction": reference, "reference": reference}
         write_jsonl(folder / "test.jsonl", [row])

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from radtune import places
+from radtune.control import obeyed
 from radtune.data import boxes
 from radtune.frames import Box, Letterbox
 from radtune.reasons import MAX_CHARS, RECORD_KEYS, Reason, Unusable
@@ -33,13 +34,6 @@ NUMBERS = ("loc_tokens", "list", "mapping", "several")  # of them, those that ho
 REGION_LABELS = {"features": "Region features: ", "observation": "Clinical observation: "}
 
 _TAG = re.compile(r"<(" + "|".join(TAGS) + r")>")
-# Qwen's special tokens, and the placeholders that LLaMA-Factory replaces by pixels
-_TOKEN = re.compile(
-    r"<(?:\|[A-Za-z0-9_.-]{1,64}\|>|(?:image|video|audio)>|/?(?:think|tools?|tool_call|tool_response)>)"
-)
-# What no answer shows but a reader obeys: control characters, line and paragraph separators, bidirectional overrides,
-# lone surrogates (no file can hold them), tag letters. None of them counts as printable.
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\U000e0000-\U000e007f]")
 
 # The shape of a literal, looked at before any parser is: strings (s), other atoms (a), brackets, commas, colons.
 # A string that never ends matches too: else each of its quotes would start another search to the end.
@@ -110,7 +104,7 @@ def _clean(text: str) -> str:
     """`text` with plain line ends; raises Unusable where it holds what would be obeyed rather than read."""
     if "\r\n" in text:
         text = text.replace("\r\n", "\n")
-    if _TOKEN.search(text) or (not text.isprintable() and _HIDDEN.search(text)):
+    if obeyed(text):
         raise Unusable(Reason.CONTROL_TOKEN)
     return text
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from radtune import places
-from radtune.evaluate import clinical
+from radtune.language.terms import named
 
 SIGNATURES = {
     "slots": "share in percent of the reference's location and density words that the prediction states too",
@@ -24,7 +24,7 @@ SIGNATURES = {
 def extract(text: str) -> dict[str, str | float | None]:
     """`horizontal`, `vertical` and `density` words and the `area` in percent of the image; None where not stated."""
     text = text.lower()
-    density = next((word for word, stated in clinical.named(text, "density").items() if stated), None)
+    density = next((word for word, stated in named(text, "density").items() if stated), None)
     share = places.area(text)
     return {
         "horizontal": places.place(text, "horizontal"),

@@ -19,17 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f"
-_TOKEN = re.compile(f"[a-z0-9]+|[{_CJK}]")
-_CJK_CHARACTER = re.compile(f"[{_CJK}]")
-_LATIN_WORD = re.compile("[A-Za-z]+")
+from radtune.language.words import KEPT as _KEPT
+from radtune.language.words import words
+
 _SENTENCE_END = re.compile(r"[。！？?]|\.{6}|…{2}")  # where rouge_chinese cuts, beside line feeds
-_KEPT = 2**9  # texts whose n-grams are remembered, at 30 kB each: those of a sample, and answers common to many
-
-
-def mostly_chinese(texts: Sequence[str]) -> bool:
-    """Whether CJK characters outnumber Latin words over all texts; decides how sacreBLEU cuts them."""
-    return sum(len(_CJK_CHARACTER.findall(t)) - len(_LATIN_WORD.findall(t)) for t in texts) > 0
 
 
 def signatures(chinese: bool) -> dict[str, str]:
@@ -194,30 +187,6 @@ def lcs_length(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
 
 
 # --- rouge-score ---------------------------------------------------------------------------------------------------
-
-
-class _Tokenizer:
-    """rouge-score's default tokenizer with its stemmer, stems cached, plus a token for each CJK character."""
-
-    def __init__(self) -> None:
-        from nltk.stem.porter import PorterStemmer
-
-        self._stem = cache(PorterStemmer().stem)
-
-    def tokenize(self, text: str) -> list[str]:
-        return [self._stem(word) if len(word) > 3 else word for word in _TOKEN.findall(text.lower())]
-
-
-@cache
-def _tokenizer() -> _Tokenizer:
-    return _Tokenizer()
-
-
-@lru_cache(maxsize=_KEPT)
-def words(text: str) -> list[str]:
-    """The words that ROUGE compares: lower case, stemmed, each CJK character one."""
-    found: list[str] = _tokenizer().tokenize(text)
-    return found
 
 
 @lru_cache(maxsize=_KEPT)
