@@ -8,16 +8,15 @@ relative to the media folder).
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import yaml
 
-from radtune.data.answers import TAGS, render
+from radtune.data.answers import render
 from radtune.data.groups import SPLITS
-from radtune.files import UserError, replacing, write_json, write_text
+from radtune.data.prompts import choose, read_prompts, taught
+from radtune.files import UserError, read_json, replacing, write_json, write_text
 from radtune.frames import read_geometry
 
 _FILE = {
@@ -27,45 +26,77 @@ _FILE = {
 }
 
 
-def read_prompts(path: Path) -> dict[str, list[str]]:
-    """The wordings of each tag; raises UserError where a tag has none or a key is no tag."""
-    prompts = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for tag in TAGS:
-        wordings = prompts.get(tag) if isinstance(prompts, dict) else None
-        if (
-            not isinstance(wordings, list)
-            or not wordings
-            or not all(isinstance(w, str) and w.strip() for w in wordings)
-        ):
-            raise UserError(f"{path}: {tag} needs a list of one or more wordings.")
-    unknown = sorted(set(prompts) - set(TAGS))
-    if unknown:
-        raise UserError(f"{path}: {unknown[0]} is no known tag (they are {', '.join(TAGS)}).")
-    return dict(prompts)
-
-
 def write_sharegpt(
-    samples: Path, geometry: list[Path], prompts: Path, out: Path, *, media: str, record: str, box: str, seed: int
+    samples: Path,
+    geometry: list[Path],
+    prompts: Path,
+    out: Path,
+    *,
+    media: str,
+    record: str,
+    box: str,
+    seed: int,
+    wordings: int | None = None,
+    constraint: bool = False,
+    cleaned: Path | None = None,
 ) -> None:
-    """Write DIR/{split}.json and DIR/dataset_info.json. `media` is the recipe's folder under the media folder."""
-    wordings = read_prompts(prompts)
+    """Write DIR/{split}.json and DIR/dataset_info.json. `media` is the recipe's folder under the media folder.
+
+    Of the `prompts` of a tag the first `wordings` are used (None: all), one line before the file's `constraint`.
+    `cleaned`, of radtune clean, names samples of train and validation that are left out, or have other parts.
+    """
+    asked, limit = taught(prompts, wordings, constraint)
     places = {sha256: (f"{media}/{file}", letterbox) for sha256, file, letterbox in read_geometry(geometry)}
+    dropped, rewritten = _read_cleaned(cleaned)
     lines: dict[str, list[str]] = {split: [] for split in SPLITS}
     encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make one an entry
     names = ["sample", "tag", "group", "split", "image_sha256", "parts"]
     kept = pq.read_table(samples, columns=names, filters=[("status", "=", "kept")])
     for id, tag, group, split, sha256, parts in zip(*(kept[name].to_pylist() for name in names), strict=True):
+        if split != "test":  # which stays as delivered, or experiments could not be compared
+            if (id, tag) in dropped:
+                continue
+            parts = rewritten.get((id, tag), parts)
         file, letterbox = places[sha256]
         answer = render(tag, json.loads(parts), record=record, box=box, letterbox=letterbox)
-        choices = wordings[tag]
-        # by seed, id and tag, so that a new row never changes another row's prompt
-        choice = int.from_bytes(hashlib.sha256(f"{seed}/{id}/{tag}".encode()).digest()[:8], "big")
-        prompt = choices[choice % len(choices)]
+        prompt = choose(asked, seed, id, tag) + (f"\n{limit}" if limit else "")
         messages = [{"role": "user", "content": f"<image>{prompt}"}, {"role": "assistant", "content": answer}]
         entry = {"id": id, "tag": tag, "group": group, "messages": messages, "images": [file]}
         lines[split].append(encode(entry))
     with replacing(out) as folder:
         folder.mkdir()
-        for split in SPLITS:  # one entry a line: quick to write, to read in part, and to compare
-            write_text(folder / f"{split}.json", "[\n" + ",\n".join(lines[split]) + "\n]\n")
+        for split in SPLITS:
+            write_text(folder / f"{split}.json", _array(lines[split]))
         write_json(folder / "dataset_info.json", {split: {"file_name": f"{split}.json"} | _FILE for split in SPLITS})
+
+
+def _read_cleaned(path: Path | None) -> tuple[set[tuple[str, str]], dict[tuple[str, str], str]]:
+    """The samples to leave out, and the new parts of others, by id and tag."""
+    rows = pq.read_table(path, columns=["id", "tag", "action", "parts"]).to_pylist() if path else []
+    dropped = {(row["id"], row["tag"]) for row in rows if row["action"] == "drop"}
+    return dropped, {(row["id"], row["tag"]): row["parts"] for row in rows if row["action"] == "rewrite"}
+
+
+def reword(sharegpt: Path, prompts: Path, out: Path, *, seed: int, wordings: int | None = None) -> None:
+    """Write the entries of `sharegpt` with their questions in words that training never uses, and all else as it is.
+
+    Entries of a tag without unseen wordings are left out. `prompts`, `seed` and `wordings` are those that `sharegpt`
+    was made with; UserError where they are not.
+    """
+    seen, unseen = taught(prompts, wordings, constraint=False)[0], read_prompts(prompts).unseen
+    lines = []
+    for entry in read_json(sharegpt):
+        id, tag = entry["id"], entry["tag"]
+        if tag not in unseen:
+            continue
+        asked, (user, *rest) = choose(seen, seed, id, tag), entry["messages"]
+        if asked not in user["content"]:
+            raise UserError(f"{sharegpt}: sample {id} was not asked as {prompts} says; write it again with this file.")
+        user = user | {"content": user["content"].replace(asked, choose(unseen, seed, id, tag), 1)}
+        lines.append(json.dumps(entry | {"messages": [user, *rest]}, ensure_ascii=False))
+    write_text(out, _array(lines))
+
+
+def _array(lines: list[str]) -> str:
+    """A JSON array with one entry a line: quick to write, to read in part, and to compare."""
+    return "[\n" + ",\n".join(lines) + "\n]\n"
