@@ -3,13 +3,16 @@
 A real model, running out of the machine's real memory, is in tests/workflow/test_train.py.
 """
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from radtune import gpu
+from radtune.files import read_jsonl, write_json
 from radtune.predict import generate
+from radtune.predict.answers import answer_all
 
 
 def batches(
@@ -24,7 +27,7 @@ def batches(
     """The sizes of the batches that were tried; each sample gets its own answer, once and in order."""
     tried: list[int] = []
 
-    def answer(model: Any, processor: Any, encoded: list[dict[str, Any]], max_new_tokens: int) -> list[dict[str, Any]]:
+    def answer(model: Any, processor: Any, encoded: list[dict[str, Any]], *_: Any) -> list[dict[str, Any]]:
         tried.append(len(encoded))
         if len(encoded) > fits:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -58,6 +61,24 @@ def test_a_batch_out_of_memory_is_halved_and_none_is_as_large_again(monkeypatch:
 def test_a_single_prompt_out_of_memory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match="out of memory"):
         batches(monkeypatch, "cpu", 4, 4, fits=0)
+
+
+def test_some_samples_are_spread_over_the_whole_before_it_is_cut_in_chunks(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    records = [{"id": f"i{n}", "tag": "CAPTION", "group": "g", "images": [], "messages": turns} for n in range(10)]
+    write_json(tmp_path / "test.json", records)
+    said: dict[str, Any] = {"prediction": "!", "tokens": 1, "stopped": True, "seconds": 0.0}
+    found = []
+
+    def answers(waiting: list[Any]) -> Any:
+        yield [(record, said) for record in waiting]
+
+    for chunk in ("1-of-2", "2-of-2"):
+        out = tmp_path / f"{chunk}.jsonl"
+        given: dict[str, Any] = {"chunk": chunk, "some": 4, "settings": [], "models": []}
+        answer_all(answers, tmp_path / "test.json", tmp_path, out, **given)
+        found.append([row["id"] for row in read_jsonl(out)])
+    assert found == [["i0", "i2"], ["i5", "i7"]]
 
 
 def test_what_is_prepared_ahead_comes_in_order_and_not_all_at_once() -> None:

@@ -34,15 +34,17 @@ def answer_all(
     settings: list[Any],
     models: list[Path],
 ) -> None:
-    """Write one JSON line for each sample of the chunk, or for `some` evenly spread, in the order of `sharegpt`.
+    """Write one JSON line for each sample, or for `some` evenly spread, of the chunk's, in the order of `sharegpt`.
 
     A line holds id, tag, group, image, prompt, prediction, reference, seconds (its share of its batch's), tokens (new
-    ones, without the end token) and stopped (false where the answer was cut at the most tokens). `answers` is asked for
-    those that a killed run has left, where it had the same `settings`, `models`, samples and images.
+    ones, without the end token), stopped (false where the answer was cut at the most tokens) and what the sample has of
+    cases. `answers` is asked for those that a killed run has left, where it had the same `settings`, `models`, samples
+    and images.
     """
-    records = chosen(files.read_json(sharegpt), chunk)
+    records = files.read_json(sharegpt)
     if some is not None and some < len(records):
         records = [records[n * len(records) // some] for n in range(some)]
+    records = chosen(records, chunk)
     for (id, tag), count in Counter(map(_name, records)).items():
         if count > 1:
             raise files.UserError(f"{sharegpt}: sample {id} stands there {count} times under {tag}; keep one of them.")
@@ -88,13 +90,19 @@ def prompt(record: Record) -> str:
 
 
 def fitted(path: Path, most: int, least: int, *, blank: bool = False) -> Any:
-    """An RGB image, resized as in training before the processor's own resize. `blank`: a black one of the same size."""
+    """fit() of a file. `blank`: a black one of the same size."""
     from PIL import Image
 
-    image: Image.Image = Image.open(path)
-    for size in resizes(*image.size, most, least):
+    with Image.open(path) as image:
+        picture = fit(image, most, least)
+    return Image.new("RGB", picture.size) if blank else picture
+
+
+def fit(image: Any, most: int, least: int) -> Any:
+    """An RGB image of a PIL image, resized as in training before the processor's own resize."""
+    for size in resizes(image.width, image.height, most, least):
         image = image.resize(size)
-    return Image.new("RGB", image.size) if blank else image.convert("RGB")
+    return image.convert("RGB")
 
 
 def end_tokens(tokenizer: Any) -> list[int]:
@@ -120,6 +128,7 @@ def _row(record: Record, answer: dict[str, Any]) -> dict[str, Any]:
         "seconds": answer["seconds"],
         "tokens": answer["tokens"],
         "stopped": answer["stopped"],
+        **({"cases": record["cases"]} if "cases" in record else {}),
     }
 
 

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from radtune import gpu
 from radtune.predict.answers import Answer, Record, answer_all, end_tokens, fitted, prompt
 from radtune.resize import IMAGE
+from radtune.schemas import schemas
 
 NEAR = 64  # tokens; prompts whose lengths differ by less count as equally long
 FIRST = 8  # prompts of the first batch on a GPU, where batches then grow
@@ -37,10 +38,13 @@ def predict(
     *,
     adapter: Path | None = None,
     chunk: str = "1-of-1",
-    blank: int | None = None,
+    some: int | None = None,
+    blank: bool = False,
     max_new_tokens: int,
     batch_size: int,
     cache: str = "dynamic",
+    valid_records: bool = False,
+    box: str = "qwen3vl",
     image_max_pixels: int,
     image_min_pixels: int,
     gpus: int = 1,
@@ -48,27 +52,30 @@ def predict(
 ) -> None:
     """Write the lines of answer_all(); fp32 on the CPU, bf16 on CUDA.
 
-    `blank`: answer so many samples, evenly spread, with a black picture in place of theirs: what is said without
-    looking. `batch_size`: the most prompts a batch, see generate(). `cache`: one of transformers' implementations;
-    static takes all its memory at once, and on a GPU its steps are compiled for each new shape of a batch. `gpus`: as
+    `some`: answer so many samples, evenly spread. `blank`: with a black picture in place of theirs: what is said
+    without looking. `batch_size`: the most prompts a batch, see generate(). `cache`: one of transformers'
+    implementations; static takes all its memory at once, and on a GPU its steps are compiled for each new shape of a
+    batch. `valid_records`: answers that are JSON are decoded under their schemas, with boxes of form `box`. `gpus`: as
     many must be there, and no more; the first is used, its memory up to `gpu_memory_gib`. With that null, none has to
     be there.
     """
     limits = {"image_max_pixels": image_max_pixels, "image_min_pixels": image_min_pixels}
+    forms = schemas(box) if valid_records else {}
 
     def answers(waiting: list[Record]) -> Iterator[list[tuple[Record, Answer]]]:
         device = gpu.claim(gpus, gpu_memory_gib)
         with gpu.explained(gpu_memory_gib, lambda _: "the model's weights alone do not fit; take a smaller model"):
             loaded, processor = load(model, adapter, device, cache)
+        constrained = under_schemas(loaded, processor, forms, max_new_tokens)
         ordered = by_length(processor, waiting, media_dir, **limits)
 
         def encoded(record: Record) -> tuple[Record, dict[str, Any]]:
-            return record, encode(processor, record, media_dir, **limits, blank=blank is not None)
+            return record, encode(processor, record, media_dir, **limits, blank=blank)
 
         samples = _ahead(encoded, ordered, batch_size)
         advice = f"lower image_max_pixels (now {image_max_pixels}) or max_new_tokens (now {max_new_tokens})"
         with gpu.explained(gpu_memory_gib, lambda _: f"{advice}; finished samples are kept"):
-            yield from generate(loaded, processor, samples, max_new_tokens, batch_size, gpu_memory_gib)
+            yield from generate(loaded, processor, samples, max_new_tokens, batch_size, gpu_memory_gib, constrained)
 
     answer_all(
         answers,
@@ -76,8 +83,8 @@ def predict(
         media_dir,
         out,
         chunk=chunk,
-        some=blank,
-        settings=[limits, max_new_tokens, blank],  # not the batch size: it may be lowered to resume
+        some=some,
+        settings=[limits, max_new_tokens, blank, forms],  # not the batch size: it may be lowered to resume
         models=[model, *([adapter] if adapter else [])],
     )
 
@@ -103,6 +110,15 @@ def load(model: Path, adapter: Path | None, device: str, cache: str) -> tuple[An
     return loaded.eval(), processor
 
 
+def under_schemas(model: Any, processor: Any, forms: dict[str, Any], most: int) -> Callable[[list[str]], Any] | None:
+    """What generate() takes as `constrained`, for answers under the schemas `forms` of at most so many tokens."""
+    if not forms:
+        return None
+    from radtune.predict.constrain import constrainer
+
+    return constrainer(processor.tokenizer, model.config.get_text_config().vocab_size, forms, most)
+
+
 def generate(
     model: Any,
     processor: Any,
@@ -110,11 +126,12 @@ def generate(
     max_new_tokens: int,
     batch_size: int,
     memory_gib: float | None,
+    constrained: Callable[[list[str]], Any] | None = None,
 ) -> Iterator[list[tuple[Record, Answer]]]:
     """The answers to encoded samples in batches of at most `batch_size`, each sample with its own.
 
     On a GPU batches begin small and double as long as twice the memory that the last one took is there. One that runs
-    out of memory is halved, and none is as large again.
+    out of memory is halved, and none is as large again. `constrained`: see constrain.constrainer().
     """
     roomy = gpu.meter(memory_gib)
     size = min(FIRST, batch_size) if model.device.type == "cuda" else batch_size
@@ -125,7 +142,8 @@ def generate(
         if not waiting:
             return
         batch = waiting[:size]
-        answers = _answer_if_it_fits(model, processor, [encoded for _, encoded in batch], max_new_tokens)
+        limit = constrained([record["tag"] for record, _ in batch]) if constrained else None
+        answers = _answer_if_it_fits(model, processor, [encoded for _, encoded in batch], max_new_tokens, limit)
         if answers is None:
             size = batch_size = len(batch) // 2
             print(f"out of memory with {len(batch)} prompts: going on with {size}.", file=sys.stderr, flush=True)
@@ -214,13 +232,13 @@ def collate(samples: list[dict[str, Any]], pad: int) -> dict[str, Any]:
 
 
 def _answer_if_it_fits(
-    model: Any, processor: Any, samples: list[dict[str, Any]], max_new_tokens: int
+    model: Any, processor: Any, samples: list[dict[str, Any]], max_new_tokens: int, limit: Any = None
 ) -> list[Answer] | None:
     """_answer(), or None where several samples were too many for the memory; for a single one the error is raised."""
     import torch
 
     try:
-        return _answer(model, processor, samples, max_new_tokens)
+        return _answer(model, processor, samples, max_new_tokens, limit)
     except RuntimeError as error:
         if len(samples) == 1 or not gpu.OUT_OF_MEMORY.search(str(error)):
             raise
@@ -229,7 +247,10 @@ def _answer_if_it_fits(
     return None
 
 
-def _answer(model: Any, processor: Any, samples: list[dict[str, Any]], max_new_tokens: int) -> list[Answer]:
+def _answer(
+    model: Any, processor: Any, samples: list[dict[str, Any]], max_new_tokens: int, limit: Any = None
+) -> list[Answer]:
+    """`limit`: a logits processor of its own for the batch."""
     import torch
 
     began = time.perf_counter()
@@ -237,7 +258,8 @@ def _answer(model: Any, processor: Any, samples: list[dict[str, Any]], max_new_t
     batch = collate(samples, model.generation_config.pad_token_id)
     with torch.inference_mode():
         tensors = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        tokens = model.generate(**tensors, max_new_tokens=max_new_tokens)
+        processors = [limit] if limit else None
+        tokens = model.generate(**tensors, max_new_tokens=max_new_tokens, logits_processor=processors)
     answers = []
     for new in tokens[:, batch["input_ids"].shape[1] :].tolist():
         kept = list(takewhile(lambda token: token not in ends, new))

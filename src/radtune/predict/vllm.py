@@ -36,6 +36,7 @@ def predict_vllm(
     out: Path,
     *,
     chunk: str = "1-of-1",
+    some: int | None = None,
     max_new_tokens: int,
     batch_size: int,
     image_max_pixels: int,
@@ -45,8 +46,8 @@ def predict_vllm(
 ) -> None:
     """Write the lines of answer_all(), at most one image a prompt; fp32 on the CPU, bf16 on CUDA.
 
-    `batch_size`: the most prompts at once; one that has ended makes room for the next. `gpus` and `gpu_memory_gib` as
-    in generate.predict().
+    `batch_size`: the most prompts at once; one that has ended makes room for the next. `some`, `gpus` and
+    `gpu_memory_gib` as in generate.predict().
     """
     if not find_spec("vllm"):
         raise files.UserError(
@@ -63,7 +64,14 @@ def predict_vllm(
             yield from generate(engine, waiting, media_dir, max_new_tokens, batch_size, **limits)
 
     answer_all(
-        answers, sharegpt, media_dir, out, chunk=chunk, settings=["vllm", limits, max_new_tokens], models=[model]
+        answers,
+        sharegpt,
+        media_dir,
+        out,
+        chunk=chunk,
+        some=some,
+        settings=["vllm", limits, max_new_tokens],
+        models=[model],
     )
 
 
