@@ -217,7 +217,9 @@ def test_every_word_is_there_in_chinese_and_back(visit: Open) -> None:
         summary.evaluate("(element) => element.parentElement.open = true")
     page.get_by_role("button", name="全部显示").click()
     page.evaluate("document.querySelectorAll('code, pre, dl, h1, .answer, .prompt').forEach((e) => e.remove())")
-    names = r"base|lora|ROUGE-L|sacreBLEU|IoU|English|radtune|CAPTION|DETECT_REGION_LOC|Snakemake [\d.]+"
+    names = (
+        r"base|lora|base, lora|tiny|ROUGE-L|sacreBLEU|IoU|English|radtune|CAPTION|DETECT_REGION_LOC|Snakemake [\d.]+"
+    )
     data = r"(base|lora) \(30\)|<b>train-0</b>|train-0: 5|⟨U\+.*|&?<i>words|.*alert\(1\).*|\[.*\]|florence|bottom"
     untold = [text for text in texts(page) if re.search("[A-Za-z]{3}", text) and not re.search("[\u4e00-\u9fff]", text)]
     assert [text for text in untold if not re.fullmatch(rf"({names})( − ({names}))?|{data}", text)] == []
