@@ -182,7 +182,9 @@ def image_tokens(
 def check_cutoff(
     settings: dict[str, Any], records: dict[str, list[dict[str, Any]]], samples: dict[str, list[lengths.Sample]]
 ) -> None:
-    """Raises UserError where LLaMA-Factory would cut a sample, which it does without a word, or drop it from a pack."""
+    """Raises UserError where LLaMA-Factory would cut a sample, which it does without a word, or drop it from a pack;
+    and where its collator would fill a pack beyond the positions that it made.
+    """
     room = lengths.room(settings)
     long = [
         (record["id"], sample.total)
@@ -197,6 +199,11 @@ def check_cutoff(
         raise files.UserError(
             f"training.cutoff_len {settings['cutoff_len']} would cut {len(long)} of {count} samples ({ids}); set "
             f"cutoff_len: {fits}."
+        )
+    if lengths.packed(settings) and settings["cutoff_len"] % lengths.MULTIPLE:
+        raise files.UserError(
+            f"training.cutoff_len {settings['cutoff_len']} is not a multiple of {lengths.MULTIPLE}, which "
+            f"LLaMA-Factory's packs must be; set cutoff_len: {lengths.padded(settings['cutoff_len'])}."
         )
 
 
