@@ -16,7 +16,9 @@ import yaml
 from snakemake.settings.types import DeploymentMethod
 
 from radtune import code
+from radtune.cases import read_wording
 from radtune.config import resolve
+from radtune.data.prompts import read_prompts, taught
 from radtune.files import UserError, disk_error, write_json
 from radtune.hubs import list_files
 
@@ -94,9 +96,13 @@ def digest(module, without=""):
     return lambda wildcards: stage(module, without)
 
 
+def digest_of(value):
+    return hashlib.sha256(str(value).encode()).hexdigest()[:12]
+
+
 def short(recipe):
     """A name for all that an image's enhancement follows from."""
-    return hashlib.sha256(f"{recipe} {stage('radtune.images.enhance')}".encode()).hexdigest()[:12]
+    return digest_of(f"{recipe} {stage('radtune.images.enhance')}")
 
 
 def image_recipe(name):
@@ -155,7 +161,11 @@ def gpu_job(hours, mem_mb):
 MEDIA = f"{RESULTS}/images"
 EXPERIMENTS = CONFIG["experiments"]
 TRAINED = [name for name, value in EXPERIMENTS.items() if value["training"] is not None]
-DATASETS = {value["dataset"]: value for value in EXPERIMENTS.values()}
+DATASETS = {value[of]: value for of in ("plain", "dataset") for value in EXPERIMENTS.values()}
+CLEANED = {value["cleaned"]: value["cleaning"] for value in EXPERIMENTS.values() if value["cleaned"]}
+CLEANED_FILES = [f"{RESULTS}/data/cleaned/{name}.json" for name in CLEANED]
+WITH_CASES = {value["dataset"]: value for value in EXPERIMENTS.values() if value["encoder"]}
+ENCODERS = {value["encoder"]: value for value in WITH_CASES.values()}
 MODELS = {value["model_name"]: value for value in EXPERIMENTS.values()}
 RECIPES = {value["images"]: image_recipe(value["images"]) for value in EXPERIMENTS.values()}
 # Where scan_shard leaves the enhanced images for enhance_shard: a folder for each recipe, named after all they follow from
@@ -164,14 +174,21 @@ SHAREGPT = collect("<results>/sharegpt/{dataset}/dataset_info.json", dataset=DAT
 ADAPTERS = collect("<results>/train/{experiment}/adapter", experiment=TRAINED)
 BY_VLLM = [name for name, value in EXPERIMENTS.items() if value["generation"]["backend"] == "vllm"]
 CHUNKED = [name for name, value in EXPERIMENTS.items() if value["generation"]["chunks"] > 1]
+READ = CONFIG["read"]
 SCORED = [f"{name}/{split}" for name, value in EXPERIMENTS.items() for split in value["generation"]["splits"]]
+
+
+# The tiny model's tokenizer is made from both, but from so many wordings of a tag alone: a further one makes no other model.
+PROMPTS, PRACTISED = ["config/prompts/en.yaml", "config/prompts/zh.yaml"], 2
 
 
 wildcard_constraints:
     shard="[A-Za-z0-9._-]+",
     recipe="[a-z][a-z0-9_]*",
+    cleaned="(drop|rewrite)-[0-9a-f]+",
+    encoder="[A-Za-z0-9._-]+",
     experiment="[a-z][a-z0-9_]*",
-    split="train|validation|test",
+    split=r"(train|validation|test)(\.reworded)?",
     chunk=r"|\.\d+-of-\d+",
     tiny="tiny-[0-9a-f]+",
     hub="(?!tiny-)[A-Za-z0-9._-]+",
@@ -201,10 +218,17 @@ def source_files():
 
 def outside_folders():
     """Where the files really lie that a container would not see, as it has the working directory and /tmp alone."""
-    paths = (CONFIG["evaluation"]["embedding"], *(value["model"]["path"] for value in EXPERIMENTS.values()))
+    paths = [CONFIG["evaluation"]["embedding"], *(value["model"]["path"] for value in EXPERIMENTS.values())]
+    paths += [value["retrieval"]["encoder"] for value in ENCODERS.values() if value["retrieval"]["encoder"] != "model"]
     models = [path for path in paths if path]
     files = [*source_files(), *(str(file) for model in models for file in Path(model).glob("*"))]
-    folders = {LOCAL, RESULTS, *models, *(os.path.dirname(os.path.realpath(file)) for file in files)} - {None}
+    folders = {
+        LOCAL,
+        RESULTS,
+        *models,
+        READ and os.path.realpath(READ["path"]),
+        *(os.path.dirname(os.path.realpath(file)) for file in files),
+    } - {None}
     return sorted(os.path.abspath(folder) for folder in folders if os.path.isdir(folder))
 
 
@@ -259,6 +283,7 @@ def split_flags():
 def preview_flags(wildcards):
     return flags(
         data_flags()
+        | ({"cleaned": cleaned_file(wildcards)} if DATASETS[wildcards.dataset]["cleaned"] else {})
         | {"shards": f"{RESULTS}/data/shards", "media_dir": MEDIA, "column": CONFIG["dataset"]["columns"]["image"]}
         | {"sharegpt": f"{RESULTS}/sharegpt/{wildcards.dataset}", "box": DATASETS[wildcards.dataset]["answers"]["box"]}
     )
@@ -277,15 +302,16 @@ def shown(path, caption, category, *labels):
 def report_flags():
     """Benchmarks are a folder, since a job that did not run leaves none, and a new one makes nothing stale."""
     places = {"config": "config.yaml", "differences": "evaluate/differences.json", "manifest": "data/manifest.json"}
-    places |= {"benchmarks": "benchmarks", "models": "model"}
+    places |= {"benchmarks": "benchmarks", "models": "model", "wording": "data/wording.json"}
     text = flags(
         data_flags()
         | {"run": THIS_RUN}
         | {"media_dir": MEDIA, "title": f"radtune: {Path(RESULTS).name}", "locks": "envs"}
         | {key: f"{RESULTS}/{name}" for key, name in places.items()}
     )
-    folders = shlex.join(f"{RESULTS}/train/{name}" for name in TRAINED)
-    return f"{text} --trainings {folders}" if TRAINED else text
+    for flag, files in (("trainings", [f"{RESULTS}/train/{name}" for name in TRAINED]), ("cleaned", CLEANED_FILES)):
+        text += f" --{flag} {shlex.join(files)}" if files else ""
+    return text
 
 
 def card_evaluations(wildcards):
@@ -297,8 +323,11 @@ def card_evaluations(wildcards):
 def card_flags(wildcards):
     data = {key: f"{RESULTS}/data/{DATA_FILES[key]}" for key in ("samples_table", "quarantine", "leakage", "checks")}
     training = f"{RESULTS}/train/{wildcards.experiment}"
+    name = EXPERIMENTS[wildcards.experiment]["cleaned"]
     return flags(
-        data | {"manifest": f"{RESULTS}/data/manifest.json", "experiment": wildcards.experiment, "training": training}
+        data
+        | {"manifest": f"{RESULTS}/data/manifest.json", "experiment": wildcards.experiment, "training": training}
+        | ({"cleaned": f"{RESULTS}/data/cleaned/{name}.json"} if name else {})
     )
 
 
@@ -310,9 +339,72 @@ def enhance_flags(wildcards):
     return recipe_flags(wildcards.recipe, CONFIG["dataset"]["columns"]["image"])
 
 
-def sharegpt_flags(wildcards):
+def sharegpt_flags(wildcards, input):
     made_with = DATASETS[wildcards.dataset]
-    return flags({"media": made_with["images"], "seed": made_with["prompts"]["seed"]} | made_with["answers"])
+    cleaned = {"cleaned": input.cleaned} if made_with["cleaned"] else {}
+    given = {"media": made_with["images"], "constraint": made_with["prompts"]["constraint"]} | made_with["answers"]
+    return f"{reword_flags(wildcards)} {flags(given | cleaned)}"
+
+
+def cleaned_file(wildcards):
+    """The cleaned texts of a dataset, where its texts are not kept as they are."""
+    name = DATASETS[wildcards.dataset]["cleaned"]
+    return f"{RESULTS}/data/cleaned/{name}.parquet" if name else []
+
+
+def cleaning_prompt(wildcards):
+    found = CLEANED[wildcards.cleaned]
+    return found["rewrite"]["prompt"] if found["action"] == "rewrite" else []
+
+
+def cleaning_flags(wildcards, input):
+    """The inputs, and what decides the texts; the rest, by cleaning_server, makes nothing stale."""
+    found = CLEANED[wildcards.cleaned]
+    rewrite = {key: found["rewrite"][key] for key in ("base_url", "model", "similarity")}
+    chosen = {"action": found["action"], "kinds": sorted(found["kinds"])}
+    how = flags({"cleaning": chosen | (rewrite if found["action"] == "rewrite" else {})})
+    return f"{how} {input_flags(wildcards, input)}"
+
+
+def cleaning_server(wildcards):
+    found = CLEANED[wildcards.cleaned]
+    how = {key: found["rewrite"][key] for key in ("concurrency", "timeout", "retries", "price")}
+    return flags({"server": how}) if found["action"] == "rewrite" else ""
+
+
+def reword_flags(wildcards):
+    found = DATASETS[wildcards.dataset]["prompts"]
+    return flags({key: found[key] for key in ("seed", "wordings") if found[key] is not None})
+
+
+def prompts_file(wildcards):
+    return DATASETS[wildcards.dataset]["prompts"]["file"]
+
+
+def prompts_used(wildcards):
+    """A digest of what a dataset takes of its prompts' file, so that another word of the file makes nothing stale."""
+    found = DATASETS[wildcards.dataset]["prompts"]
+    return digest_of(read(taught, Path(found["file"]), found["wordings"], found["constraint"]))
+
+
+def unseen_wordings(wildcards):
+    return digest_of(read(read_prompts, Path(prompts_file(wildcards))).unseen)
+
+
+def cases_wording(wildcards):
+    return digest_of(read(read_wording, Path(prompts_file(wildcards))))
+
+
+def practised_wordings(wildcards):
+    return digest_of([read(taught, Path(path), PRACTISED, False) for path in PROMPTS])
+
+
+def read(function, *arguments):
+    """What the function makes of a person's file; one sentence where it cannot be read."""
+    try:
+        return function(*arguments)
+    except UserError as error:
+        raise SystemExit(f"radtune: {error}")
 
 
 def made_ahead(wildcards):
@@ -375,26 +467,120 @@ def preflight_aside(wildcards):
     return f"--prompts {shlex.join(sharegpt_file(f'{split}.json')(wildcards) for split in splits)} {rates}".strip()
 
 
+def valid_flags(found):
+    return {"valid_records": True, "box": found["answers"]["box"]} if found["generation"]["valid_records"] else {}
+
+
 def predict_flags(wildcards):
     """Generation settings, and the pixel limits of training, so that both see the same image tokens."""
     found = EXPERIMENTS[wildcards.experiment]
-    training = found["training"] or CONFIG["training"]
     by_vllm = wildcards.experiment in BY_VLLM
     adapter = [] if by_vllm else own_adapter(wildcards)
     return flags(
         {key: found["generation"][key] for key in ("max_new_tokens", "batch_size", *([] if by_vllm else ["cache"]))}
-        | {key: training[key] for key in PIXELS}
+        | {key: found["pixels"][key] for key in PIXELS}
         | {"media_dir": MEDIA}
+        | valid_flags(found)
+        | ({"some": found["generation"]["reworded"]} if wildcards.split.endswith(".reworded") else {})
         | ({"chunk": wildcards.chunk[1:]} if wildcards.chunk else {})
         | ({"adapter": adapter} if adapter else {})
     )
+
+
+def reading_page(wildcards):
+    if not READ:
+        raise UserError("config: read.path is missing; name the images to read: read: {path: FOLDER}.")
+    return f"{RESULTS}/read/{READ['experiment']}/index.html"
+
+
+def prepare_reading_flags(wildcards):
+    tasks = shlex.join(["--tasks", *READ["tasks"]]) if READ["tasks"] else ""
+    recipe = image_recipe(EXPERIMENTS[wildcards.experiment]["images"])
+    return f"{flags(recipe | {'window': READ['window']})} {tasks}".strip()
+
+
+def reading_scores(wildcards):
+    """Those on the test split, where the experiment answers it."""
+    of = f"{wildcards.experiment}/test"
+    return f"{RESULTS}/evaluate/{of}.json" if of in SCORED else []
+
+
+def reading_flags(wildcards, input):
+    """Those of prediction, by transformers, for new images."""
+    asked = {"sharegpt": f"{input.similar or input.prepared}/questions.json", "media_dir": input.prepared}
+    found, adapter = EXPERIMENTS[wildcards.experiment], own_adapter(wildcards)
+    return flags(
+        {key: found["generation"][key] for key in ("max_new_tokens", "batch_size", "cache")}
+        | asked
+        | {key: found["pixels"][key] for key in PIXELS}
+        | valid_flags(found)
+        | ({"chunk": wildcards.chunk[1:]} if wildcards.chunk else {})
+        | ({"adapter": adapter} if adapter else {})
+    )
+
+
+def reading_train(wildcards):
+    """The samples that training knows, without cases in their questions."""
+    return f"{RESULTS}/sharegpt/{EXPERIMENTS[wildcards.experiment]['plain']}/train.json"
+
+
+def similar_by(wildcards):
+    """Whose index finds cases like the new images: the experiment itself, else another with the same pictures."""
+    found = EXPERIMENTS[wildcards.experiment]
+    others = [value for value in EXPERIMENTS.values() if value["images"] == found["images"]]
+    return next((value for value in (found, *others) if value["encoder"]), None)
+
+
+def similar_folder(wildcards):
+    return f"{RESULTS}/read/{wildcards.experiment}/similar" if similar_by(wildcards) else []
+
+
+def similar_index(wildcards):
+    by = similar_by(wildcards)
+    return f"{RESULTS}/retrieve/{by['encoder']}/{by['images']}/index"
+
+
+def similar_encoder(wildcards):
+    """A model's folder, or another encoder's."""
+    by = similar_by(wildcards)
+    model = by["model"]["path"] or f"{RESULTS}/model/{by['model_name']}"
+    return model if by["retrieval"]["encoder"] == "model" else by["retrieval"]["encoder"]
+
+
+def similar_flags(wildcards):
+    """Their answers are asked with only where the experiment is asked so."""
+    by = similar_by(wildcards)
+    own = by is EXPERIMENTS[wildcards.experiment]
+    asked = {key: by["retrieval"][key] for key in ("k", "characters")} | {"prompts": by["prompts"]["file"]}
+    return flags(by["pixels"] | (asked if own else {}))
+
+
+def write_reading_flags(wildcards, input):
+    return f"{input_flags(wildcards, input)} {flags({'media_dir': MEDIA})}"
+
+
+def reading_chunks(wildcards):
+    """The answers to new images, in order, in as many chunks as the experiment's splits."""
+    count = EXPERIMENTS[wildcards.experiment]["generation"]["chunks"]
+    chunks = [f".{n}-of-{count}" for n in range(1, count + 1)] if count > 1 else [""]
+    return [f"{RESULTS}/read/{wildcards.experiment}/predictions{chunk}.jsonl" for chunk in chunks]
+
+
+def new_images():
+    """A digest of the new images' names, sizes and times, so that one more is read."""
+    path = Path(READ["path"])
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    known = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    return hashlib.sha256(repr(known).encode()).hexdigest()[:12]
 
 
 def blank_flags(wildcards):
     """Those of prediction, by transformers and as a whole, for a sample of the split."""
     found, adapter = EXPERIMENTS[wildcards.experiment], own_adapter(wildcards)
     return flags(
-        {key: found["generation"][key] for key in ("max_new_tokens", "batch_size", "cache", "blank")}
+        {key: found["generation"][key] for key in ("max_new_tokens", "batch_size", "cache")}
+        | {"some": found["generation"]["blank"], "blank": True}
+        | valid_flags(found)
         | {key: found["training"][key] for key in PIXELS}
         | {"media_dir": MEDIA, "adapter": adapter}
     )
@@ -406,8 +592,16 @@ def blank_file(wildcards):
     return f"{RESULTS}/predict/{wildcards.experiment}/{wildcards.split}.blank.jsonl" if asked else []
 
 
+def reworded_file(wildcards):
+    """Answers of the experiment to unseen wordings, where those are asked for and there."""
+    found = EXPERIMENTS[wildcards.experiment]
+    asked = found["generation"]["reworded"] and read(read_prompts, Path(found["prompts"]["file"])).unseen
+    return f"{RESULTS}/predict/{wildcards.experiment}/{wildcards.split}.reworded.jsonl" if asked else []
+
+
 def evaluate_flags(wildcards, input):
-    return f"{input_flags(wildcards, input)} {flags({'box': EXPERIMENTS[wildcards.experiment]['answers']['box']})}"
+    box = flags({"box": EXPERIMENTS[wildcards.experiment]["answers"]["box"]})
+    return f"{input_flags(wildcards, input)} {box} --geometry {input.geometry}"
 
 
 def input_flags(wildcards, input):
@@ -483,7 +677,7 @@ def sharegpt_file(name):
 
 
 def neighbours_file(wildcards):
-    dataset = EXPERIMENTS[wildcards.experiment]["dataset"]
+    dataset = EXPERIMENTS[wildcards.experiment]["plain"]  # whose images are the same
     return f"{RESULTS}/evaluate/neighbours/{dataset}.{wildcards.split}.parquet"
 
 
@@ -499,10 +693,43 @@ def init_adapter(wildcards):
 
 
 def own_adapter(wildcards):
-    return f"{RESULTS}/train/{wildcards.experiment}/adapter" if wildcards.experiment in TRAINED else []
+    """The adapter that answers: the experiment's, or another's as it is."""
+    name = EXPERIMENTS[wildcards.experiment]["adapter"]
+    return f"{RESULTS}/train/{name}/adapter" if name else []
 
 
 def whole_model(wildcards):
     """What a program loads that knows of no adapters."""
-    trained = wildcards.experiment in TRAINED
-    return f"{RESULTS}/train/{wildcards.experiment}/merged" if trained else model_folder(wildcards)
+    name = EXPERIMENTS[wildcards.experiment]["adapter"]
+    return f"{RESULTS}/train/{name}/merged" if name else model_folder(wildcards)
+
+
+def encoder_folder(wildcards):
+    """Where the encoder's weights lie: the experiment's own model, or a folder of its own."""
+    found = ENCODERS[wildcards.encoder]
+    folder, model = found["retrieval"]["encoder"], found["model"]["path"] or f"{RESULTS}/model/{found['model_name']}"
+    return model if folder == "model" else folder
+
+
+def embed_flags(wildcards):
+    return flags(ENCODERS[wildcards.encoder]["pixels"] | {"media_dir": MEDIA})
+
+
+def plain_file(wildcards):
+    return f"{RESULTS}/sharegpt/{WITH_CASES[wildcards.dataset]['plain']}/dataset_info.json"
+
+
+def vector_files(wildcards):
+    start = f"{RESULTS}/retrieve/{wildcards.encoder}/{wildcards.recipe}/vectors"
+    return [f"{start}/{shard}.parquet" for shard in shards(wildcards)]
+
+
+def cases_files(wildcards):
+    """The similar cases of each split whose questions hold some."""
+    found = WITH_CASES[wildcards.dataset]
+    splits = ["test"] if found["retrieval"]["used_in"] == "prediction" else ["train", "validation", "test"]
+    return collect(f"<results>/retrieve/{found['encoder']}/{found['images']}/cases/{{split}}.parquet", split=splits)
+
+
+def cases_flags(wildcards):
+    return flags({key: WITH_CASES[wildcards.dataset]["retrieval"][key] for key in ("k", "characters")})

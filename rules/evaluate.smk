@@ -62,6 +62,7 @@ rule evaluate_split:
         train=sharegpt_file("train.json"),
         neighbours=neighbours_file,
         blank=blank_file,
+        unseen=reworded_file,
         embedding=embedding_file,
         geometry=recipe_files("<results>/images/{recipe}/geometry/{shard}.parquet"),
     output:
@@ -77,8 +78,7 @@ rule evaluate_split:
         code=digest("radtune.evaluate.score"),
         flags=evaluate_flags,
     shell:
-        "radtune evaluate {params.flags} --geometry {input.geometry}"
-        " --out {output.scores} --samples {output.samples} 2> {log}"
+        "radtune evaluate {params.flags} --out {output.scores} --samples {output.samples} 2> {log}"
 
 
 rule compare_experiments:

@@ -2,7 +2,7 @@
 
 In: model, adapter, sharegpt/{dataset}/{split}.json. Out: predict/{experiment}/{split}.jsonl, one line a sample; of an
 experiment in N chunks put together from {split}.1-of-N.jsonl to {split}.N-of-N.jsonl. {split}.blank.jsonl: some of a tuned
-model's without the pictures.
+model's without the pictures. {split}.reworded.jsonl: some questions of the split in words that training never uses.
 """
 
 

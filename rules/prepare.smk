@@ -1,11 +1,14 @@
 """Parquet shards to what the trainer loads: every row accounted for, each unique image enhanced once.
 
 In: data/shards/{shard}.parquet. Out: data/manifest.json, samples.parquet, quarantine.jsonl, leakage.json,
-images/{recipe}/{shard}/, sharegpt/{dataset}/. Fan out over shards, never over images.
+images/{recipe}/{shard}/, sharegpt/{dataset}/ with {split}.json and {split}.reworded.json. Fan out over shards, never over images.
 """
 
 
 container: IMAGES["prepare"]
+
+
+ruleorder: add_cases > write_sharegpt
 
 
 rule index_shard:
@@ -158,7 +161,8 @@ rule write_sharegpt:
     input:
         samples="<results>/data/samples.parquet",
         geometry=recipe_files("<results>/images/{recipe}/geometry/{shard}.parquet"),
-        prompts=lookup(dpath="{dataset}/prompts/file", within=DATASETS),
+        prompts=ancient(prompts_file),  # what is used of it is a parameter
+        cleaned=cleaned_file,
     output:
         collect("<results>/sharegpt/{{dataset}}/{split}.json", split=["train", "validation", "test"]),
         info="<results>/sharegpt/{dataset}/dataset_info.json",
@@ -171,7 +175,55 @@ rule write_sharegpt:
     params:
         code=digest("radtune.data.sharegpt"),
         flags=sharegpt_flags,
+        asked=prompts_used,
         folder=subpath(output.info, parent=True),
     shell:
         "radtune sharegpt {params.flags} --samples {input.samples} --geometry {input.geometry}"
         " --prompts {input.prompts} --out {params.folder} 2> {log}"
+
+
+rule reword_split:
+    """A split's questions in words that training never uses."""
+    input:
+        sharegpt="<results>/sharegpt/{dataset}/{split}.json",
+        prompts=ancient(prompts_file),
+    output:
+        "<results>/sharegpt/{dataset}/{split}.reworded.json",
+    log:
+        "<logs>/reword_split/{dataset}.{split}.log",
+    benchmark:
+        "<benchmarks>/reword_split/{dataset}.{split}.jsonl"
+    resources:
+        mem_mb=memory(160, per_mb=20),
+    params:
+        code=digest("radtune.data.sharegpt"),
+        flags=reword_flags,
+        asked=unseen_wordings,
+    shell:
+        "radtune reword {params.flags} --sharegpt {input.sharegpt} --prompts {input.prompts} --out {output} 2> {log}"
+
+
+rule add_cases:
+    """The ShareGPT JSON without cases, and the answers of similar cases in its questions."""
+    input:
+        sharegpt=plain_file,
+        cases=cases_files,
+        prompts=ancient(prompts_file),
+    output:
+        collect("<results>/sharegpt/{{dataset}}/{split}.json", split=["train", "validation", "test"]),
+        info="<results>/sharegpt/{dataset}/dataset_info.json",
+    log:
+        "<logs>/add_cases/{dataset}.log",
+    benchmark:
+        "<benchmarks>/add_cases/{dataset}.jsonl"
+    wildcard_constraints:
+        dataset="|".join(WITH_CASES) or "(?!)",  # none
+    resources:
+        mem_mb=memory(300, per_mb=20),
+    params:
+        code=digest("radtune.data.add_cases"),
+        flags=cases_flags,
+        asked=cases_wording,
+    shell:
+        "radtune add-cases {params.flags} --sharegpt $(dirname {input.sharegpt}) --cases {input.cases}"
+        " --prompts {input.prompts} --out $(dirname {output.info}) 2> {log}"

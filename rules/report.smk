@@ -51,7 +51,8 @@ rule draw_preview:
 rule write_report:
     """One self-contained page: scores beside their floors, losses, samples, what became of every row."""
     input:
-        files=["<results>/config.yaml", "<results>/evaluate/differences.json"],
+        files=["<results>/config.yaml", "<results>/evaluate/differences.json", "<results>/data/wording.json"],
+        cleaned=CLEANED_FILES,
         evaluations=collect("<results>/evaluate/{of}.json", of=SCORED),
         sample_scores=collect("<results>/evaluate/{of}.samples.parquet", of=SCORED),
         predictions=collect("<results>/predict/{of}.jsonl", of=SCORED),

@@ -9,6 +9,7 @@ rule prepare:
     input:
         shard_files,
         SHAREGPT,
+        CLEANED_FILES,
         "<results>/data/checks.json",
 
 
@@ -39,7 +40,13 @@ rule evaluate:
 rule report:
     input:
         rules.evaluate.input,
+        "<results>/data/wording.json",
         "<results>/report/index.html",
+
+
+rule read:
+    input:
+        reading_page,
 
 
 rule export:

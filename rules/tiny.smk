@@ -54,7 +54,7 @@ rule build_tiny:
     """A random Qwen3-VL with a tokenizer trained on the practice texts and the prompts."""
     input:
         practice="<results>/tiny/{tiny}/practice",
-        prompts=collect("config/prompts/{language}.yaml", language=["en", "zh"]),
+        prompts=ancient(PROMPTS),  # what is used of them is a parameter
     output:
         directory("<results>/tiny/{tiny}/random"),
     log:
@@ -65,10 +65,12 @@ rule build_tiny:
         mem_mb=memory(900),
     params:
         code=digest("radtune.train.tiny"),
+        asked=practised_wordings,
+        wordings=PRACTISED,
         seed=lookup(dpath="{tiny}/model/tiny/seed", within=MODELS),
     shell:
         "radtune build-tiny"
-        " --corpus {input.practice}/train.json {input.prompts}"
+        " --corpus {input.practice}/train.json {input.prompts} --wordings {params.wordings}"
         " --seed {params.seed}"
         " --out {output} > {log} 2>&1"
 

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 from PIL import Image
 
+from radtune.clean.accept import REFUSALS
+from radtune.clean.wording import Kind
 from radtune.evaluate.compare import compare
 from radtune.evaluate.score import evaluate
 from radtune.files import write_json, write_jsonl
@@ -42,14 +45,26 @@ def write_inputs(folder: Path) -> None:
         predictions = folder / "predict" / name / "test.jsonl"
         predictions.parent.mkdir(parents=True)
         predictions.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        scored = folder / "evaluate" / name
-        evaluate(predictions, scored / "test.json", scored / "test.samples.parquet")
+        scored, other = folder / "evaluate" / name, predictions.with_name("test.reworded.jsonl")
+        asked = rows[:40] if name == "base" else rows[:40:2]  # captions alone
+        again = [row | {"prediction": row["reference"]} for row in asked]
+        other.write_text("".join(json.dumps(row) + "\n" for row in again))
+        evaluate(predictions, scored / "test.json", scored / "test.samples.parquet", unseen=other)
     compare(
         [folder / "evaluate" / n / "test.samples.parquet" for n in ("base", "lora")],
         folder / "evaluate" / "differences.json",
     )
     write_jsonl(folder / "train" / "lora" / "trainer_log.jsonl", [{"step": s, "loss": 1 / s} for s in (1, 2, 3)])
-    (folder / "config.yaml").write_text("results: <b>here</b>\n")
+    shared = {
+        "images": "as_is",
+        "init_adapter": None,
+        "model_name": "tiny-1",
+        "model": {"source": "tiny", "path": None},
+    }
+    experiments = {name: shared | {"training": of} for name, of in (("base", None), ("lora", {"a": "<i>b"}))}
+    experiments["lora"]["cleaned"] = "rewrite-0"
+    config = {"results": "<b>here</b>", "images": {"as_is": {}}, "experiments": experiments}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     before = {"train": 4000, "validation": 900, "test": 1300, "validation_in_train": 810, "test_in_train": 1234}
     after = before | {"validation_in_train": 0, "test_in_train": 0}
     write_json(
@@ -85,6 +100,23 @@ def write_inputs(folder: Path) -> None:
     ]
     (folder / "disagreements.jsonl").write_text("\n".join(lines))
     write_jsonl(folder / "quarantine.jsonl", [{"reason": r} for r in ("<u>bad</u>", "no_image", "no_image")])
+    example = {
+        "rows": 3,
+        "around": ["so ", HOSTILE],
+        "id": "<a>",
+        "tag": "CAPTION",
+        "evidence": HOSTILE,
+        "note": HOSTILE,
+    }
+    found = {"rows": 3, "groups": 2, "splits": {"train": 3}, "different": 1, "examples": [example]}
+    kinds = {kind: found | {"sentence": kind.sentence} for kind in Kind}
+    (folder / "wording.json").write_text(json.dumps({"rows": 7, "texts": 6, "groups": 5, "kinds": kinds}))
+    similarity = {"mean": 81.25, "least": 60, "rewritten": [75.0, 87.5], "refused": [12.0]}
+    rewriting = {"model": "<m>", "texts": {"asked": 4, "rewritten": 2, "refused": {"side": 1, "timeout": 1}}}
+    rewriting |= {"similarity": similarity, "tokens": [1234, 56], "cost": 1.5, "action": "rewrite", "kinds": ["chatty"]}
+    rewriting |= {"examples": [{"before": HOSTILE, "rewrite": HOSTILE, "similarity": 75.0}], "reasons": REFUSALS}
+    splits = {"train": {"rows": 900, "rewrite": 33, "keep": 11}, "validation": {"rows": 100}}
+    (folder / "rewrite-0.json").write_text(json.dumps(rewriting | {"splits": splits}))
     status = ["kept"] * 7 + ["quarantined"] * 3
     table = {
         "status": status,
@@ -114,6 +146,8 @@ def write_page(folder: Path) -> Path:
         title="Demo <em>title</em>",
         manifest=folder / "manifest.json",
         run=folder / "run.json",
+        wording=folder / "wording.json",
+        cleaned=[folder / "rewrite-0.json"],
     )
     return folder / "index.html"
 

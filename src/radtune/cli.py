@@ -45,8 +45,12 @@ for name, function in {
     "scan": "radtune.images.scan:scan",
     "split": "radtune.data.split:split",
     "check": "radtune.data.check:check",
+    "find-wording": "radtune.clean.wording:find_wording",
+    "clean": "radtune.clean.rewrite:clean",
     "enhance": "radtune.images.enhance:enhance",
     "sharegpt": "radtune.data.sharegpt:write_sharegpt",
+    "reword": "radtune.data.sharegpt:reword",
+    "add-cases": "radtune.data.add_cases:add_cases",
     "preview": "radtune.report.preview:write_preview",
     "fetch-model": "radtune.hubs:download_model",
     "build-tiny": "radtune.train.tiny:build",
@@ -56,6 +60,9 @@ for name, function in {
     "merge": "radtune.train.merge:merge",
     "predict": "radtune.predict.generate:predict",
     "predict-vllm": "radtune.predict.vllm:predict_vllm",
+    "embed-images": "radtune.predict.embed_images:embed_images",
+    "build-index": "radtune.predict.retrieve:build_index",
+    "find-cases": "radtune.predict.retrieve:find_cases",
     "find-neighbours": "radtune.evaluate.neighbours:find_neighbours",
     "embed": "radtune.evaluate.embed:embed",
     "evaluate": "radtune.evaluate.score:evaluate",
@@ -63,10 +70,16 @@ for name, function in {
     "compare": "radtune.cli:compare",
     "report": "radtune.report.page:write_report",
     "card": "radtune.report.card:write_card",
+    "prepare-reading": "radtune.read.prepare:prepare",
+    "similar-cases": "radtune.read.cases:similar_cases",
+    "write-reading": "radtune.read.write:write_reading",
+    "read": "radtune.read.command:read",
+    "serve": "radtune.read.serve:serve",
 }.items():
     app.command(function, name=name)
 # pyarrow imports pandas, which nothing here uses, with the first list that it converts: half the time of a short job
-SHORT = {"list-shards", "index", "merge-index", "scan", "split", "check", "enhance", "sharegpt", "preview"}
+SHORT = {"list-shards", "index", "merge-index", "scan", "split", "check", "find-wording", "enhance"}
+SHORT |= {"sharegpt", "reword", "add-cases", "preview"}
 
 OUTPUT = ("out", "manifest", "leakage_out")  # the argument that names a command's output, or one of them
 

@@ -19,9 +19,9 @@ from radtune.files import UserError
 _PACKAGE = Path(__file__).parent
 # rooms of the library, or single modules, by the image that their stages run in; all rooms, so that none is forgotten
 _ROOMS = {
-    "prepare": ("data", "images", "hubs"),
-    "train": ("train", "predict", "evaluate.embed"),
-    "evaluate": ("evaluate", "report"),
+    "prepare": ("data", "images", "hubs", "read.prepare"),
+    "train": ("train", "predict", "evaluate.embed", "read.cases"),
+    "evaluate": ("clean", "evaluate", "report", "read"),
     "vllm": ("predict.vllm",),
 }
 # torch stands in two locks, one for the images and one for everywhere else; a stage does not know where it ran

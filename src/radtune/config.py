@@ -23,14 +23,17 @@ from radtune.flags import Json
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
 PROMPTS = Path("config/prompts")  # of the working directory, so that a run's files name no machine's paths
-_OVERRIDES = ("prompts", "answers", "model", "training", "generation")
+_OVERRIDES = ("prompts", "answers", "cleaning", "model", "training", "generation", "retrieval")
+_PIXELS = ("image_max_pixels", "image_min_pixels")
+REWRITE = PROMPTS / "rewrite.yaml"
 
 Config = dict[str, Any]
 
 
 def resolve(raw: Config) -> Config:
-    """The complete config. Each of its `experiments` holds images (a recipe's name), prompts, answers, model, training
-    (null for an untuned one), generation, init_adapter (or null), and the names of its dataset and model folders.
+    """The complete config. Each of its `experiments` holds images (a recipe's name), prompts, answers, cleaning, model,
+    training (null for an untuned one), generation, retrieval, init_adapter (or null), the names of its dataset and
+    model folders and of its cleaned texts (or null), and what _add_retrieval() adds.
     """
     schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     _check(raw, schema)
@@ -49,6 +52,10 @@ def resolve(raw: Config) -> Config:
     given["base"] = given["base"] | {"training": None}
     config["experiments"] = {name: _experiment(name, value, config, schema) for name, value in given.items()}
     _check_adapters(config["experiments"])
+    for name in config["experiments"]:
+        _add_retrieval(name, config)
+    if config["read"]:
+        _check_reading(config["read"], config["experiments"])
     return config
 
 
@@ -103,6 +110,17 @@ def _merge(base: Config, over: Config) -> Config:
     return merged
 
 
+def _check_reading(read: Config, experiments: Config) -> None:
+    """Check what the target `read` is to read, and name the experiment that does."""
+    if not Path(read["path"]).exists():
+        raise UserError(f"config: read.path {read['path']} is no file and no folder.")
+    tuned = (name for name, value in experiments.items() if value["training"] is not None)
+    read["experiment"] = read["experiment"] or next(tuned, "base")
+    if read["experiment"] not in experiments:
+        near = difflib.get_close_matches(read["experiment"], list(experiments), n=1, cutoff=0)
+        raise UserError(f"config: read.experiment {read['experiment']} is no experiment; did you mean {near[0]}?")
+
+
 def _folder(section: Config, where: str) -> None:
     """Check the folder of source local. One in object storage is handled like a repository, of source s3."""
     if section["source"] != "local":
@@ -131,19 +149,68 @@ def _experiment(name: str, given: Config, config: Config, schema: Config) -> Con
     for key in _OVERRIDES:
         over = given.get(key, {})
         full[key] = None if over is None else _merge(config[key], over)
+    if full["generation"]["valid_records"]:
+        if full["answers"]["record"] != "json":
+            raise UserError(f"config: {where}.generation.valid_records needs answers.record json.")
+        if full["generation"]["backend"] == "vllm":
+            raise UserError(f"config: {where}.generation.valid_records needs generation.backend transformers.")
     full["init_adapter"] = given.get("init_adapter")
     _folder(full["model"], f"{where}.model" if "model" in given else "model")
     prompts = full["prompts"]
     prompts["file"] = prompts["file"] or str(PROMPTS / f"{prompts['language']}.yaml")
     if not Path(prompts["file"]).is_file():
         raise UserError(f"config: {where}.prompts.file {prompts['file']} is no file.")
+    full["cleaned"] = _cleaned(full["cleaning"], f"{where}.cleaning" if "cleaning" in given else "cleaning")
     same = [full["images"], prompts, full["answers"], config["split"]["by"]]
+    same += [full["cleaned"]] if full["cleaned"] else []
     full["dataset"] = f"{full['images']}-{prompts['language']}-{_short(same)}"
     name = re.sub(r"[^A-Za-z0-9._-]", "-", Path(full["model"]["path"] or full["model"]["repo"]).name)
     full["model_name"] = f"{name}-{_short(full['model'])}"
     if full["model"]["source"] == "tiny":
         full["model_name"] = f"tiny-{_short([full['model'], config['images'][full['images']]['size']])}"
     return full
+
+
+def _cleaned(cleaning: Config, where: str) -> str | None:
+    """A name for all that the cleaned texts follow from, None where they stay; neither speed nor price is of it."""
+    how, rewrite = [cleaning["action"], sorted(cleaning["kinds"])], cleaning["rewrite"]
+    if cleaning["action"] == "keep":
+        return None
+    if cleaning["action"] == "rewrite":
+        rewrite["prompt"] = rewrite["prompt"] or str(REWRITE)
+        for key in ("base_url", "model"):
+            if not rewrite[key]:
+                raise UserError(f"config: {where}.rewrite.{key} is missing; {where}.action rewrite needs it.")
+        if not re.fullmatch(r"https?://[^@?#\s]+", rewrite["base_url"]):  # not shown: it may hold a credential
+            raise UserError(
+                f"config: {where}.rewrite.base_url is not of the form http://HOST/v1; its key, OPENAI_API_KEY in the"
+                " environment says."
+            )
+        if not Path(rewrite["prompt"]).is_file():
+            raise UserError(f"config: {where}.rewrite.prompt {rewrite['prompt']} is no file.")
+        how += [rewrite[key] for key in ("base_url", "model", "prompt", "similarity")]
+    return f"{cleaning['action']}-{_short(how)}"
+
+
+def _add_retrieval(name: str, config: Config) -> None:
+    """Add the experiment whose `adapter` answers (or null), the limits of `pixels` that it learned with, the `plain`
+    dataset, without cases, and the `encoder` that finds those of its own dataset (or null).
+    """
+    full = config["experiments"][name]
+    full["adapter"] = full["init_adapter"] if full["training"] is None else name
+    learned = config["experiments"][full["adapter"]]["training"] if full["adapter"] else config["training"]
+    full["pixels"] = {key: learned[key] for key in _PIXELS}
+    full["plain"], full["encoder"], given = full["dataset"], None, full["retrieval"]
+    if given["used_in"] == "nothing":
+        return
+    folder = Path(given["encoder"])
+    if given["encoder"] == "model":
+        full["encoder"] = f"{full['model_name']}-{_short(full['pixels'])}"
+    elif folder.is_dir():
+        full["encoder"] = f"{re.sub(r'[^A-Za-z0-9._-]', '-', folder.name)}-{_short(given['encoder'])}"
+    else:
+        raise UserError(f"config: retrieval.encoder {folder} of experiments.{name} is no folder, nor is it `model`.")
+    full["dataset"] = f"{full['plain']}-cases-{_short([given, full['encoder']])}"
 
 
 def _short(value: Any) -> str:

@@ -61,6 +61,11 @@ def names_a_place(text: str) -> bool:
     return _WORD.search(text) is not None
 
 
+def named(text: str) -> set[str]:
+    """Every word of place in lower-case `text`, in the grid's spelling."""
+    return {_canonical(match[0]) for match in _WORD.finditer(text)}
+
+
 def place(text: str, axis: str) -> str | None:
     """The word of COLUMNS (axis "horizontal") or ROWS ("vertical") that lower-case `text` states, or None."""
     if not names_a_place(text):

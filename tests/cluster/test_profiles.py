@@ -23,15 +23,17 @@ JOBS = {
     "demo": {
         **dict.fromkeys(["all", "draw_phantoms", "draw_practice", "enhance_practice", "build_tiny"], 1),
         **dict.fromkeys(["teach_tiny", "train_tiny", "list_shards", "split_samples", "check_texts"], 1),
-        **dict.fromkeys(["write_config", "compare_experiments", "merge_index", "write_report"], 1),
-        **dict.fromkeys(["write_sharegpt", "check_budget", "train_adapter", "predict_blank", "find_neighbours"], 3),
-        **{"predict_split": 4, "evaluate_split": 4},
+        **dict.fromkeys(["write_config", "compare_experiments", "merge_index", "write_report", "find_wording"], 1),
+        **dict.fromkeys(["build_index", "add_cases"], 1),
+        **dict.fromkeys(["write_sharegpt", "find_cases", "find_neighbours"], 3),
+        **dict.fromkeys(["check_budget", "train_adapter", "predict_blank", "reword_split"], 4),
+        **{"predict_split": 10, "evaluate_split": 5},
     },
     "config": {
         **dict.fromkeys(["all", "fetch_model", "list_shards", "split_samples", "check_texts"], 1),
-        **dict.fromkeys(["write_config", "write_report", "compare_experiments", "merge_index"], 1),
-        **{"write_sharegpt": 2, "check_budget": 2, "train_adapter": 2, "predict_split": 3, "evaluate_split": 3},
-        **{"find_neighbours": 2, "predict_blank": 2},
+        **dict.fromkeys(["write_config", "write_report", "compare_experiments", "merge_index", "find_wording"], 1),
+        **{"write_sharegpt": 2, "check_budget": 2, "train_adapter": 2, "predict_split": 6, "evaluate_split": 3},
+        **{"find_neighbours": 2, "predict_blank": 2, "reword_split": 2},
     },
 }
 GPU_RULES = {"teach_tiny", "train_tiny", "check_budget", "train_adapter", "predict_split", "predict_blank"}

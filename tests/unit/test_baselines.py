@@ -2,9 +2,12 @@
 
 import random
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
-from radtune.evaluate.baselines import common, nearest, shuffled
+from radtune.evaluate.baselines import FLOORS, common, floors, nearest, shuffled
+from radtune.evaluate.score import evaluate
+from radtune.files import read_json, write_jsonl
 
 
 def make(sizes: dict[str, dict[str, int]]) -> list[dict[str, str]]:
@@ -76,3 +79,17 @@ def test_the_nearest_images_answer_to_the_same_task() -> None:
     asked = (("A", "p"), ("B", "p"), ("B", "q"), ("C", "p"), ("A", "r"))
     samples = [{"tag": tag, "image": image} for tag, image in asked]
     assert nearest(samples, TRAIN, {"p": ["2", "3"], "q": ["2"]}) == ["y", "z", None, None, None]
+
+
+def test_the_first_case_in_the_question_is_a_floor(tmp_path: Path) -> None:
+    rows = [{"id": str(n), "tag": "A", "group": str(n), "reference": "r", "image": "p"} for n in range(3)]
+    assert "copied" not in floors(rows, TRAIN, None, None)
+    rows[0] |= {"cases": [{"answer": "first"}, {"answer": "second"}]}
+    rows[1] |= {"cases": []}
+    assert floors(rows, TRAIN, None, None)["copied"] == ["first", None, None]
+    lines = [row | {"prediction": "p"} for row in rows]
+    write_jsonl(tmp_path / "test.jsonl", lines)
+    evaluate(tmp_path / "test.jsonl", tmp_path / "test.json", tmp_path / "test.parquet")
+    found = read_json(tmp_path / "test.json")
+    assert found["signatures"]["floors"]["copied"] == FLOORS["copied"]
+    assert found["overall"]["metrics"]["rouge_l"]["floors"]["copied"]["n"] == 1

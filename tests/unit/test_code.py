@@ -12,7 +12,7 @@ from radtune.files import UserError
 
 PACKAGE = Path(code.__file__).parent
 IMAGES = ("prepare", "train", "evaluate", "vllm")
-STAGES = ("data", "images", "train", "predict", "evaluate", "report")
+STAGES = ("data", "images", "clean", "train", "predict", "evaluate", "report")
 
 
 @pytest.fixture

@@ -46,13 +46,26 @@ def test_each_shipped_config_is_valid_and_has_the_untuned_base(name: str) -> Non
         ({"evaluation": {"embedding": "no/encoder"}}, "evaluation.embedding no/encoder is no folder."),
         ({"dataset": {"source": "local", "path": "s3:/b/set"}}, "dataset.path is not of the form s3://BUCKET/PREFIX"),
         ({"model": {"source": "local", "path": "s3://b/m?X-Amz-Signature=1"}}, "model.path is not of the form s3://"),
+        ({"cleaning": {"action": "rewrite"}}, "cleaning.rewrite.base_url is missing; cleaning.action"),
+        ({"experiments": {"a": {"cleaning": {"kinds": ["dull"]}}}}, "cleaning.kinds.0 is 'dull', not one of empty"),
         ({"prompts": {"file": "no.yaml"}}, "prompts.file no.yaml is no file."),
+        (
+            {"generation": {"valid_records": True}, "answers": {"record": "reference"}},
+            "generation.valid_records needs answers.record json.",
+        ),
+        (
+            {"generation": {"valid_records": True, "backend": "vllm"}},
+            "generation.valid_records needs generation.backend transformers.",
+        ),
         ({"experiments": {"lora": {"images": "enhancd"}}}, "experiments.lora.images enhancd is no recipe under images"),
         ({"experiments": {"a": {}, "b": {"init_adapter": "aa"}}}, "aa is no trained experiment; did you mean a?"),
         ({"experiments": {"a": {"init_adapter": "base"}}}, "a.init_adapter base is no trained experiment"),
         ({"experiments": {"a": {"init_adapter": "b"}, "b": {"init_adapter": "a"}}}, "closes a circle: a -> b -> a."),
         ({"experiments": {"a": {}, "b": {"init_adapter": "a", "training": {"lora_rank": 4}}}}, "4 has no effect"),
         ({"experiments": {"base": {"training": {"seed": 1}}}}, "experiments.base is the untuned model"),
+        ({"experiments": {"a": {"retrieval": {"used_in": "train"}}}}, "'train', not one of nothing, prediction, train"),
+        ({"experiments": {"a": {"retrieval": {"used_in": "training", "encoder": "no/clip"}}}},
+         "retrieval.encoder no/clip of experiments.a is no folder, nor is it `model`."),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_sentence(config: dict[str, Any], sentence: str) -> None:
@@ -98,14 +111,76 @@ def test_an_experiment_that_is_false_is_left_out() -> None:
         resolve({"experiments": {"a": True}})
 
 
+def test_a_cleaned_dataset_is_one_of_its_own_and_speed_is_none_of_its_name() -> None:
+    how = {"base_url": "http://h/v1", "model": "m"}
+    given: dict[str, Any] = {"keep": {"action": "keep", "kinds": ["rare"]}, "drop": {"action": "drop"}}
+    for name, more in {
+        "rewrite": {},
+        "fast": {"concurrency": 99, "price": {"input": 1}},
+        "near": {"similarity": 80},
+    }.items():
+        given[name] = {"action": "rewrite", "rewrite": how | more}
+    found = resolve({"experiments": {"lora": {}} | {name: {"cleaning": of} for name, of in given.items()}})[
+        "experiments"
+    ]
+    datasets = {name: of["dataset"] for name, of in found.items()}
+    assert datasets["base"] == datasets["lora"] == datasets["keep"]
+    assert datasets["rewrite"] == datasets["fast"]
+    assert len({datasets[name] for name in ("keep", "drop", "rewrite", "near")}) == 4
+    assert found["keep"]["cleaned"] is None
+    assert found["rewrite"]["cleaning"]["rewrite"]["prompt"] == "config/prompts/rewrite.yaml"
+
+
+@pytest.mark.parametrize("url", ["http://me:secret@h/v1", "https://h/v1?key=secret", "h/v1"])
+def test_an_address_with_a_credential_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(
+        UserError, match=r"rewrite\.base_url is not of the form http://HOST/v1; its key, OPENAI"
+    ) as caught:
+        resolve({"cleaning": {"action": "rewrite", "rewrite": {"base_url": url, "model": "m"}}})
+    assert "secret" not in str(caught.value)
+
+
 def test_experiments_share_a_dataset_only_where_nothing_in_it_differs() -> None:
     given = {"same": {"generation": {"batch_size": 2}}, "english": {"prompts": {"language": "en"}}}
     given |= {"florence": {"answers": {"box": "florence"}}, "plain": {"images": "plain"}}
+    given |= {"varied": {"prompts": {"wordings": None}}, "strict": {"prompts": {"constraint": True}}}
+    given |= {"valid": {"generation": {"valid_records": True, "reworded": 0}}}
     config = resolve({"images": {"enhanced": {}, "plain": {"clahe": None}}, "experiments": given})
     datasets = {name: experiment["dataset"] for name, experiment in config["experiments"].items()}
-    assert datasets["same"] == datasets["base"]
-    assert len(set(datasets.values())) == 4
+    assert datasets["same"] == datasets["valid"] == datasets["base"]
+    assert len(set(datasets.values())) == 6
     assert config["images"]["plain"]["clahe"] is None
+
+
+def test_cases_make_a_dataset_of_their_own_beside_the_plain_one(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"lora": {}, "off": {"retrieval": {"k": 5}}}
+    given |= {"cases": {"retrieval": {"used_in": "training"}}, "more": {"retrieval": {"used_in": "training", "k": 3}}}
+    given |= {"later": {"retrieval": {"used_in": "prediction"}}}
+    given |= {"other": {"retrieval": {"used_in": "training", "encoder": str(tmp_path)}}}
+    found = resolve({"experiments": given})["experiments"]
+    assert {found[name]["dataset"] for name in ("base", "lora", "off")} == {found["lora"]["plain"]}
+    assert found["lora"]["encoder"] is None
+    on = ("cases", "more", "later", "other")
+    assert {found[name]["plain"] for name in on} == {found["lora"]["plain"]}
+    assert len({found[name]["dataset"] for name in on} | {found["lora"]["dataset"]}) == 5
+    assert (
+        found["cases"]["encoder"] == found["more"]["encoder"] == found["later"]["encoder"] != found["other"]["encoder"]
+    )
+
+
+def test_another_pixel_limit_is_another_encoder_and_an_adapter_brings_its_own() -> None:
+    small = {"training": {"image_max_pixels": 9216}}
+    cases = {"retrieval": {"used_in": "prediction"}}
+    given = {"small": small | cases, "large": cases, "again": {"training": None, "init_adapter": "small"} | cases}
+    given["untuned"] = {"training": None} | cases
+    found = resolve({"experiments": given})["experiments"]
+    assert found["again"]["encoder"] == found["small"]["encoder"] != found["large"]["encoder"]
+    assert {name: value["adapter"] for name, value in found.items()} == {
+        **{"base": None, "small": "small", "large": "large"},
+        **{"again": "small", "untuned": None},
+    }
+    assert found["again"]["pixels"]["image_max_pixels"] == 9216
+    assert found["untuned"]["encoder"] == found["large"]["encoder"]
 
 
 def reference_table() -> str:

@@ -13,7 +13,8 @@ import pytest
 
 from radtune.data.check import check
 from radtune.data.index import index, merge_index
-from radtune.data.sharegpt import read_prompts, write_sharegpt
+from radtune.data.prompts import read_prompts
+from radtune.data.sharegpt import write_sharegpt
 from radtune.data.source import list_shards
 from radtune.data.split import split
 from radtune.files import UserError, read_json, read_jsonl
@@ -129,9 +130,37 @@ def test_the_official_split_stays_possible_and_says_what_leaks(phantoms: Path, t
     assert leakage["after"] == leakage["as_delivered"]
 
 
+def test_cleaned_texts_change_train_and_validation_and_never_test(prepared: Path, tmp_path: Path) -> None:
+    kept = pq.read_table(prepared / "samples.parquet", filters=[("tag", "=", "CAPTION"), ("status", "=", "kept")])
+    rows = [
+        {"id": row["sample"], "tag": "CAPTION", "action": action, "parts": parts}
+        for i, row in enumerate(kept.to_pylist())
+        for action, parts in [[("drop", None), ("rewrite", json.dumps({"text": "New."})), ("keep", None)][i % 3]]
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "cleaned.parquet")
+    write_sharegpt(
+        prepared / "samples.parquet", sorted((prepared / "geometry").iterdir()), PROMPTS / "en.yaml", tmp_path / "out",
+        media="images", record="json", box="qwen3vl", seed=0, cleaned=tmp_path / "cleaned.parquet",
+    )  # fmt: skip
+    done = {row["id"]: row["action"] for row in rows}
+    for split_name in ("train", "validation", "test"):
+        before, after = (
+            read_json(folder / f"{split_name}.json") for folder in (prepared / "sharegpt", tmp_path / "out")
+        )
+        if split_name != "test":
+            caption = [one for one in before if one["tag"] == "CAPTION"]
+            assert caption
+            for one in caption:
+                if done[one["id"]] == "rewrite":
+                    one["messages"][1]["content"] = "New."
+                if done[one["id"]] == "drop":
+                    before.remove(one)
+        assert after == before
+
+
 def test_sharegpt_is_what_the_trainer_loads(prepared: Path) -> None:
     info = read_json(prepared / "sharegpt" / "dataset_info.json")
-    wordings = read_prompts(PROMPTS / "en.yaml")
+    wordings = read_prompts(PROMPTS / "en.yaml").seen
     keys = set()
     for name, part in info.items():
         assert part["columns"] == {"messages": "messages", "images": "images"}
@@ -143,6 +172,21 @@ def test_sharegpt_is_what_the_trainer_loads(prepared: Path) -> None:
             assert (prepared / entry["images"][0]).is_file()
             keys.add((name, entry["id"], entry["tag"]))
     assert len(keys) == 24 * 6
+
+
+def test_the_constraint_stands_once_after_each_question(prepared: Path, tmp_path: Path) -> None:
+    found = read_prompts(PROMPTS / "zh.yaml")
+    write_sharegpt(
+        prepared / "samples.parquet", list((prepared / "geometry").glob("*")), PROMPTS / "zh.yaml", tmp_path / "out",
+        media="images", record="json", box="qwen3vl", seed=0, wordings=3, constraint=True,
+    )  # fmt: skip
+    used = set()
+    for entry in read_json(tmp_path / "out" / "train.json"):
+        wording, constraint = entry["messages"][0]["content"].removeprefix("<image>").split("\n")
+        assert (constraint, wording in found.seen[entry["tag"]][:3]) == (found.constraint, True)
+        assert found.constraint not in entry["messages"][1]["content"]
+        used.add(wording)
+    assert len(used) == 3 * 6  # a data set without OBSERVATION
 
 
 @pytest.mark.parametrize("tag", ["DETECT_REGION_LOC", "JSON_RECORD"])

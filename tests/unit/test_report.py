@@ -2,9 +2,11 @@
 
 import base64
 import hashlib
+import io
 import json
 import math
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -163,7 +165,31 @@ def test_a_picture_is_embedded_once_however_many_cards_show_it(results: Path, pa
 
 def test_no_choice_of_cards_makes_the_page_too_large() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (448, 448, 3), np.uint8))
-    assert len(gallery.data_uri(noise)) * (gallery.CARDS + gallery.DOUBTFUL) < 15e6  # of the 20 MB that a page may have
+    of_a_card = len(gallery.data_uri(noise)) + gallery.SIMILAR * len(gallery.data_uri(noise, gallery._SMALL))
+    assert of_a_card * (gallery.CARDS + gallery.DOUBTFUL) < 17e6  # of the 20 MB that a page may have
+
+
+def test_a_samples_similar_cases_are_shown_small_and_escaped(results: Path, tmp_path: Path) -> None:
+    """Those of an experiment with retrieval, though another one is the best."""
+    folder = tmp_path / "results"
+    shutil.copytree(results, folder)
+    for n in range(5):
+        Image.new("L", (300, 300), n).save(folder / "media" / f"{n}.png")
+    path = folder / "predict" / "base" / "test.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    case = {"group": "<i>g", "similarity": 0.98765, "answer": "<b>answer" + " and more" * 300}
+    cases = [case | {"image": f"{n}.png"} for n in range(4)] + [case | {"image": "../secret.png"}]
+    write_jsonl(path, [row | {"cases": cases} for row in rows])
+    page = plain(write_page(folder).read_text())
+    assert page.count("Similar training images given to base") == page.count("<article")
+    assert page.count("data:image/jpeg;base64,") == 1 + gallery.SIMILAR  # each once, however many cards show it
+    assert page.count("Similarity 0.988") == gallery.SIMILAR * page.count("<article")
+    assert "<b>answer" not in page
+    assert "&lt;b&gt;answer and more" in page
+    assert "<i>g" not in page
+    assert "&lt;i&gt;g" in page
+    sides = {Image.open(io.BytesIO(base64.b64decode(uri))).width for uri in re.findall(r"jpeg;base64,([^\"]+)", page)}
+    assert sides == {64, gallery._SMALL}
 
 
 def test_losses_count_a_repeated_step_once(tmp_path: Path) -> None:
@@ -247,7 +273,18 @@ def test_hostile_text_is_shown_and_does_nothing(page: str) -> None:
 
 
 def test_page_holds_every_section_and_the_figures_of_its_inputs(page: str) -> None:
-    for section in ("scores", "tasks", "mistakes", "training", "samples", "data", "costs", "meaning", "provenance"):
+    for section in (
+        "scores",
+        "tasks",
+        "mistakes",
+        "training",
+        "samples",
+        "data",
+        "wording",
+        "costs",
+        "meaning",
+        "provenance",
+    ):
         assert f'<section id="{section}">' in page
     assert "lora has the highest ROUGE-L on the test split (60 samples, 15 groups)" in page
     assert "Only 15 groups" in page
@@ -268,15 +305,25 @@ def test_page_holds_every_section_and_the_figures_of_its_inputs(page: str) -> No
     assert page.count('<rect class="prediction"') == page.count('<rect class="reference"') == gallery.CARDS // 2
     assert 'x="100.0" y="100.0" width="300.0" height="300.0"' in page
     assert "Other experiments" in page
+    assert "lora: of 1,000 rows, 0 were dropped, 33 rewritten; 11 stayed though something was found." in page
+    assert "&lt;m&gt; was asked for 4 texts: 2 rewrites were taken." in page
+    assert "Similarity before and after: 81.2 on average, at least 60" in page
+    assert "1,234 tokens in, 56 out" in page
+    assert ", at a cost of 1.50" in page
+    assert re.search(r"A side changed\.</th><td class=\"n\">1<", page)
+    assert re.search(
+        r">chatty</th><td>It speaks as an assistant.*?</td><td class=\"n\">3</td><td class=\"n\">2</td>", page
+    )
     assert re.search(r"Boxes found, by place</h3>.*<figcaption>base<.*<figcaption>lora<", page, re.DOTALL)
     assert re.search(rf"&lt;b&gt;train-0&lt;/b&gt;</th><td>train</td><td class=\"n\">5,000<.*{'ab' * 32}", page)
     assert "Not for clinical use" in page
     row = r"exact_match</code></th><td>lora − base</td><td class=\"n\"><b>\+31.7<.*>0.005<.*<td>lora is better</td>"
     assert re.search(row, page)
+    assert re.search(r"lora against base</th><td><div><code>training</code> none → \{.*&lt;i&gt;b.*\n.*<b>\+46.0", page)
     assert re.search(r"iou</code></th><td>lora − base</td>.*no difference shown", page)
 
 
-def card(results: Path, source: str, by: str, out: Path) -> str:
+def card(results: Path, source: str, by: str, out: Path, cleaned: Path | None = None) -> str:
     model = {"source": "huggingface", "path": None, "repo": "Qwen/Qwen3-VL-8B-Instruct", "revision": "0c351dd"}
     config = {"dataset": {"source": source}, "experiments": {"lora": {"model": model}}}
     (out / "config.yaml").write_text(json.dumps(config))
@@ -299,8 +346,34 @@ def card(results: Path, source: str, by: str, out: Path) -> str:
         quarantine=results / "quarantine.jsonl",
         leakage=out / "leakage.json",
         checks=results / "checks.json",
+        cleaned=cleaned,
     )
     return (out / "README.md").read_text()
+
+
+def test_what_other_words_cost_stands_beside_the_samples_that_were_asked(results: Path, page: str) -> None:
+    table = plain(page).split("<caption>Robustness to wording</caption>")[1].split("</table>")[0]
+    head, *rows = (re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in table.split("<tr>")[1:])
+    assert [row[0] for row in rows] == ["base", "lora"]
+    assert [int(row[-1]) for row in rows] == [40, 20]  # of lora, captions alone
+    for name, cells in zip(("base", "lora"), rows, strict=True):
+        found = json.loads((results / "evaluate" / name / "test.json").read_text())["reworded"]
+        told = dict(zip(head, cells, strict=True))
+        rouge = found["metrics"]["rouge_l"]
+        assert f"<b>{rouge['difference']:+.1f}</b>" in told["ROUGE-L"]
+        assert f"{rouge['seen']:.1f} → {rouge['value']:.1f}" in told["ROUGE-L"]
+        assert f"<b>{found['unchanged']['value']:.1f}</b>" in told["Answers unchanged, %"]
+        assert (told["Box overlap (IoU)"] == "–") == (name == "lora")
+
+
+@pytest.mark.parametrize("without", [["base"], ["base", "lora"]])
+def test_a_page_without_other_words_has_no_such_table(tmp_path: Path, without: list[str]) -> None:
+    write_inputs(tmp_path)
+    for name in without:
+        content = json.loads((tmp_path / "evaluate" / name / "test.json").read_text())
+        write_json(tmp_path / "evaluate" / name / "test.json", {k: v for k, v in content.items() if k != "reworded"})
+    page = write_page(tmp_path).read_text()
+    assert ("Robustness to wording" in page) == (without == ["base"])
 
 
 def test_the_card_has_the_run_s_own_figures(results: Path, tmp_path: Path) -> None:
@@ -322,6 +395,15 @@ def test_the_card_has_the_run_s_own_figures(results: Path, tmp_path: Path) -> No
     assert "learning_rate: 5.0e-05" in text
     assert "/secret/place" not in text
     assert "<u>bad" not in text
+
+
+def test_the_card_says_what_was_cleaned(results: Path, tmp_path: Path) -> None:
+    sentence = (
+        "- For their wording (chatty), of train 0 samples were left out and 33 rewritten; of validation 0 samples"
+    )
+    text = card(results, "local", "group", tmp_path, results / "rewrite-0.json")
+    assert f"{sentence} were left out and 0 rewritten by &lt;m&gt;; the test split stayed as it was." in text
+    assert "For their wording" not in card(results, "local", "group", tmp_path)
 
 
 def test_the_card_says_what_train_has_seen_and_who_wrote_the_texts(results: Path, tmp_path: Path) -> None:

@@ -190,3 +190,27 @@ def test_floors_from_train_and_from_a_black_picture(tmp_path: Path) -> None:
     assert semantic["value"] == pytest.approx(100)
     assert 0 < semantic["floors"]["common"]["value"] < 100
     assert "fitted on 2 distinct answers of train" in read_json(tmp_path / "out.json")["signatures"]["semantic"]
+
+
+def test_scores_of_other_words_are_compared_on_the_same_samples(tmp_path: Path) -> None:
+    """Of five samples three are asked otherwise: one answer stays, one turns its side, one is better."""
+    rows = [sample(i, finding(s), finding(s)) for i, s in enumerate(SIDES)]
+    rows[4]["prediction"] = finding("left")
+    said = [rows[0], rows[1] | {"prediction": finding("right")}, rows[4] | {"prediction": finding("right")}]
+    write_jsonl(tmp_path / "predict/lora/test.jsonl", rows)
+    write_jsonl(tmp_path / "predict/lora/test.reworded.jsonl", said)
+    out, samples = tmp_path / "out.json", tmp_path / "out.parquet"
+    evaluate(tmp_path / "predict/lora/test.jsonl", out, samples)
+    without, columns = read_json(out), pq.read_schema(samples).names
+    evaluate(tmp_path / "predict/lora/test.jsonl", out, samples, unseen=tmp_path / "predict/lora/test.reworded.jsonl")
+    result = read_json(out)
+    found = result.pop("reworded")
+    assert "value: " in result["signatures"].pop("reworded")
+    assert (result, pq.read_schema(samples).names) == (without, columns)  # nothing else changes
+    assert (found["n"], found["groups"]) == (3, 3)
+    assert found["unchanged"]["value"] == pytest.approx(100 / 3)
+    slots = found["metrics"]["slots"]  # side and density, two words: 100, 100 and 50 become 100, 50 and 100
+    assert (slots["n"], slots["groups"], slots["difference"]) == (3, 3, 0)
+    assert slots["seen"] == slots["value"] == pytest.approx(250 / 3)
+    assert slots["interval"] == [-50, 50]
+    assert "iou" not in found["metrics"]  # no box is there

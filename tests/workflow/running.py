@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[2]
-TARGETS = {"all", "prepare", "preview", "train", "predict", "evaluate", "report", "export"}
+TARGETS = {"all", "prepare", "preview", "train", "predict", "evaluate", "report", "export", "read"}
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 # A whole run in little time: nothing is learned, everything is passed through.
@@ -22,7 +22,7 @@ SMALL: dict[str, Any] = {
     "model": {"tiny": {"images": 32, "see_steps": 5}},
     "training": {"num_train_epochs": 1},
     "generation": {"max_new_tokens": 16},
-    "experiments": {"lora_unboxed": False, "lora_plain": False},
+    "experiments": dict.fromkeys(("lora_plain", "lora_worded", "lora_cases"), False),
     "limits": {"quarantine_share": 0.2},
 }
 

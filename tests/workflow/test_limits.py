@@ -4,9 +4,13 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from running import ROOT, SMALL, place, snakemake
+
+from radtune.data.phantom import encode
+from radtune.data.phantom_draw import draw, draw_patient
 
 sys.path.append(str(ROOT / "bench"))
 from memory import measured
@@ -71,10 +75,13 @@ def test_a_retry_asks_for_twice_as_much(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_no_job_takes_more_memory_than_its_rule_asks_for(tmp_path: Path) -> None:
     folder = place(tmp_path)
-    config = SMALL | {"experiments": SMALL["experiments"] | {"lora": {"training": {"max_steps": 1}}}}
-    (folder / "small.yaml").write_text(yaml.safe_dump(config))
+    lora = {"training": {"max_steps": 1, "cutoff_len": 800}, "retrieval": {"used_in": "training"}}
+    cleaning = {"cleaning": {"action": "drop", "kinds": ["rare"]}}
+    config = SMALL | cleaning | {"experiments": SMALL["experiments"] | {"lora": lora}}
+    (folder / "new.jpg").write_bytes(encode(draw(draw_patient(rng := np.random.default_rng(0)), 0.5, rng)))
+    (folder / "small.yaml").write_text(yaml.safe_dump(config | {"read": {"path": "new.jpg"}}))
     demo = ("--configfile", "config/demo.yaml", "small.yaml")
-    found = measured(folder, *demo, "--", "preview", "export", "report", "prepare")
+    found = measured(folder, *demo, "--", "preview", "export", "report", "prepare", "read")
     # the shell took what scan_shard had made, so only again is it made by enhance_shard itself
     found |= measured(folder, *demo, "--forcerun", "enhance_shard", "--until", "enhance_shard", "--", "prepare")
     jobs = {log: job for rule in found.values() for log, job in rule.items()}

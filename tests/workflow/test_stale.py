@@ -17,7 +17,8 @@ import yaml
 from running import ROOT, SMALL, offline, planned, snakemake
 
 from radtune.data.phantom import write_dataset
-from radtune.files import read_jsonl
+from radtune.evaluate.records import parse
+from radtune.files import read_json, read_jsonl
 
 pytestmark = pytest.mark.slow
 TREE = ("README.md", "workflow", "rules", "config", "containers", "docs", "envs", "src")
@@ -27,22 +28,24 @@ Jobs = dict[str, int]
 # Everything that follows from a stage, with the jobs of this run: three shards, and the experiments base and lora.
 REPORT: Jobs = {"write_report": 1}
 CONFIG: Jobs = {"write_config": 1} | REPORT
+WORDING: Jobs = {"find_wording": 1} | REPORT
 SCORES: Jobs = {"evaluate_split": 2, "compare_experiments": 1} | REPORT
-SCORING: Jobs = {"find_neighbours": 1} | SCORES  # all that runs in its image
-ANSWERS: Jobs = {"predict_split": 2, "predict_blank": 1} | SCORES
+SCORING: Jobs = {"find_neighbours": 1} | SCORES | WORDING  # all that runs in its image
+ANSWERS: Jobs = {"predict_split": 4, "predict_blank": 1} | SCORES  # of each experiment, reworded ones as well
+REWORDED: Jobs = {"reword_split": 1, "predict_split": 2} | SCORES
 ADAPTER: Jobs = {"check_budget": 1, "train_adapter": 1} | ANSWERS
 ONE: Jobs = {
-    "predict_split": 1,
+    "predict_split": 2,
     "predict_blank": 1,
     "evaluate_split": 1,
     "compare_experiments": 1,
 } | REPORT  # a single experiment's
-DATASET: Jobs = {"write_sharegpt": 1, "find_neighbours": 1} | ADAPTER
+DATASET: Jobs = {"write_sharegpt": 1, "reword_split": 1, "find_neighbours": 1} | ADAPTER
 TAUGHT: Jobs = {"teach_tiny": 1, "train_tiny": 1} | ADAPTER  # the tiny model, and what starts from it
 TAUGHT_AGAIN: Jobs = {"train_tiny": 1} | ADAPTER
 TINY: Jobs = {"build_tiny": 1} | TAUGHT
 PICTURES: Jobs = {"enhance_shard": 3, "enhance_practice": 1} | TAUGHT | DATASET
-ROWS: Jobs = {"merge_index": 1, "split_samples": 1, "check_texts": 1} | DATASET
+ROWS: Jobs = {"merge_index": 1, "split_samples": 1, "check_texts": 1} | DATASET | WORDING
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +98,22 @@ CONFIGS = {
     "CLAHE clip": (CLAHE, PICTURES | CONFIG),
     "learning rate": ({"training": {"learning_rate": 1.0e-3}}, {"check_budget": 1, "train_adapter": 1} | ONE | CONFIG),
     "prompts' language": ({"prompts": {"language": "zh"}}, DATASET | CONFIG),
+    "more wordings": ({"prompts": {"wordings": None}}, DATASET | CONFIG),
+    "constraint": ({"prompts": {"constraint": True}}, DATASET | CONFIG),
+    "valid records": ({"generation": {"valid_records": True}}, ANSWERS | CONFIG),
+    "no other wordings": ({"generation": {"reworded": 0}}, SCORES | CONFIG),
     "added experiment": (SECOND, {"check_budget": 1, "train_adapter": 1} | ONE | CONFIG),
+    "similar cases": (
+        {"experiments": {"cases": {"retrieval": {"used_in": "training"}}}},
+        {"embed_images": 3, "build_index": 1, "find_cases": 3, "add_cases": 1, "reword_split": 1}
+        | {"check_budget": 1, "train_adapter": 1}
+        | ONE
+        | CONFIG,
+    ),
     "generation length": ({"generation": {"max_new_tokens": 17}}, ANSWERS | CONFIG),
     "share that may be lost": (
         {"limits": {"quarantine_share": 0.3}},
-        {"split_samples": 1, "check_texts": 1} | DATASET | CONFIG,
+        {"split_samples": 1, "check_texts": 1} | DATASET | WORDING | CONFIG,
     ),
     "memory of the card": ({"limits": {"gpu_memory_gib": 16}}, CONFIG),
     "price": ({"budget": {"tokens_per_second": 900, "price_per_hour": 2}}, CONFIG),
@@ -126,12 +140,32 @@ def test_a_split_in_chunks_is_put_together_to_the_same(finished: Path, tmp_path:
     assert predicted[0] == predicted[1] != []
 
 
+def test_records_are_valid_where_that_is_asked(finished: Path, tmp_path: Path) -> None:
+    """Of a model that has learned next to nothing, to the usual questions and to reworded ones."""
+    folder = Path(shutil.copytree(finished, tmp_path / "tree", symlinks=True))
+    config = {"generation": {"valid_records": True, "max_new_tokens": 90}}
+    (folder / "mine.yaml").write_text(yaml.safe_dump(config))
+    scored = "results/small/evaluate/lora/test.json"
+    done = snakemake(folder, *FILES, "mine.yaml", "--", scored, source=folder / "src")
+    assert done.returncode == 0, done.stdout[-4000:]
+    for place, valid in ((folder, {True}), (finished, {False})):
+        files = [place / "results/small/predict/lora" / name for name in ("test.jsonl", "test.reworded.jsonl")]
+        rows = [row for file in files for row in read_jsonl(file) if row["tag"] == "JSON_RECORD"]
+        assert {parse(row["prediction"])[1] and row["stopped"] for row in rows} == valid
+        assert read_json(place / scored)["overall"]["metrics"]["record_valid"]["value"] == 100 * (place == folder)
+
+
 PUBLISHED = f"evaluate: docker://registry.example/radtune/evaluate@sha256:{'1' * 64}"
 EDITS = {
     # the tiny model's tokenizer is made from the prompts as well; a real model would stay as it is
-    "one prompt": ("config/prompts/en.yaml", "image", "picture", TINY | DATASET),
+    "one prompt": ("config/prompts/en.yaml", "image mainly", "picture mainly", TINY | DATASET),
+    "a prompt that is not used": ("config/prompts/en.yaml", "Dictate", "Write", {}),
+    "an unseen prompt": ("config/prompts/en.yaml", "scan for a", "image for a", REWORDED),
+    "a comment in the prompts": ("config/prompts/en.yaml", "", "# why\n", {}),
     "the evaluate code": ("src/radtune/evaluate/score.py", "", "\nADDED = 1\n", SCORES),
-    "a word list": ("src/radtune/evaluate/lexicon.yaml", "", "# why\n", SCORING),
+    "a word list": ("src/radtune/language/lexicon.yaml", "", "# why\n", SCORES | WORDING),
+    "the lexicon of wording": ("src/radtune/clean/wording.yaml", "", "# why\n", WORDING),
+    "the prompt that rewrites": ("config/prompts/rewrite.yaml", "", "# why\n", {}),
     # not scan_shard, which makes the same pictures ahead
     "the enhance code": ("src/radtune/images/enhance.py", "", "\nADDED = 1\n", PICTURES),
     "the check's code": ("src/radtune/train/memory.py", "", "\nADDED = 1\n", {}),  # training would follow it

@@ -22,6 +22,7 @@ FLOORS = {
     "common": "the most common answer to the task in train",
     "blank": "the tuned model's own answers to a black picture, for some of the samples",
     "nearest": "the nearest training image's answer to the task (thumbnails of 32x32 px, correlation)",
+    "copied": "the answer of the first of the similar cases that stand in the question",
 }
 
 
@@ -47,7 +48,9 @@ def read_predictions(path: Path) -> list[dict[str, Any]]:
 def floors(
     rows: list[dict[str, Any]], train: list[dict[str, Any]], neighbours: Path | None, blank: Path | None
 ) -> dict[str, list[str | None]]:
-    """{floor: an answer a row}, of FLOORS those that can be made from train's ShareGPT records and the two files."""
+    """{floor: an answer a row}, of FLOORS those that can be made from the rows, train's ShareGPT records and the two
+    files.
+    """
     found = {"shuffled": shuffled(rows, SEED)}
     if train:
         found["common"] = common(rows, train)
@@ -56,10 +59,17 @@ def floors(
 
         table = pq.read_table(neighbours, columns=["image", "neighbours"]).to_pydict()
         found["nearest"] = nearest(rows, train, dict(zip(table["image"], table["neighbours"], strict=True)))
+    if any(row.get("cases") for row in rows):
+        found["copied"] = [cases[0]["answer"] if (cases := row.get("cases")) else None for row in rows]
     if blank:
-        said = {(row["id"], row["tag"]): row["prediction"] for row in read_predictions(blank)}
-        found["blank"] = [said.get((row["id"], row["tag"])) for row in rows]
+        found["blank"] = others(blank, rows)
     return found
+
+
+def others(path: Path, rows: list[dict[str, Any]]) -> list[str | None]:
+    """Other answers to `rows`, of a file of predictions; None to those that it lacks."""
+    said = {(row["id"], row["tag"]): row["prediction"] for row in read_predictions(path)}
+    return [said.get((row["id"], row["tag"])) for row in rows]
 
 
 def shuffled(samples: Sequence[Mapping[str, str]], seed: int) -> list[str | None]:

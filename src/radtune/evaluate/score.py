@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radtune.evaluate import baselines, bootstrap, boxes, clinical, records, semantic, slots, text
+from radtune.evaluate import baselines, bootstrap, boxes, clinical, records, reworded, semantic, slots, text
 from radtune.files import UserError, read_json, replacing, write_json
 from radtune.frames import Letterbox, read_geometry
+from radtune.language.meaning import Space
+from radtune.language.words import mostly_chinese
 
 LOWER = {"area_error", "area_missing", "box_unparsed", "findings_invented", "findings_missed"} | {
     name for name in boxes.signatures(True) if name.startswith("centre_error")
@@ -48,6 +50,7 @@ def evaluate(
     train: Path | None = None,
     neighbours: Path | None = None,
     blank: Path | None = None,
+    unseen: Path | None = None,
     embedding: Path | None = None,
     geometry: list[Path] | None = None,
     box: str = "qwen3vl",
@@ -55,23 +58,30 @@ def evaluate(
     """Write `out` (JSON) and `samples` (parquet, row i = line i of `predictions`).
 
     `train`, the ShareGPT file that was trained on, `neighbours`, of find_neighbours(), and `blank`, predictions of some
-    of the samples without their pictures, make further floors; without `train` there is no `semantic`. `embedding`, of
-    embed(), adds its score. With `geometry`, the images' tables of every shard, boxes are compared in the original
-    image; `box` is the form of the answers, as in the config's answers.box.
+    of the samples without their pictures, make further floors; without `train` there is no `semantic`. `unseen`,
+    predictions of some of the samples in other words, makes `reworded`. `embedding`, of embed(), adds its score. With
+    `geometry`, the images' tables of every shard, boxes are compared in the original image; `box` is the form of the
+    answers, as in the config's answers.box.
     `out`: experiment, split, n, groups, empty and unfinished (numbers of answers), overall (see `block`), tags ({tag:
-    block}), signatures ({metric: what it is}).
+    block}), reworded (see reworded.block), signatures ({metric: what it is}).
     Raises UserError, naming file and line, when `predictions` is empty or a line lacks what is needed.
     """
     rows = baselines.read_predictions(predictions)
-    chinese = text.mostly_chinese([row["reference"] for row in rows])
+    chinese = mostly_chinese([row["reference"] for row in rows])
     trained_on = read_json(train) if train else []
     space = semantic.fit(baselines.answer(record) for record in trained_on)
     answers: dict[str, Sequence[str | None]] = {"": [row["prediction"] for row in rows]}
     answers |= baselines.floors(rows, trained_on, neighbours, blank)
+    if unseen:
+        answers[reworded.NAME] = baselines.others(unseen, rows)
     floors = _columns(rows, answers, chinese=chinese, frames=_frames(rows, geometry, box), space=space)
-    model = floors.pop("")
+    model, other = floors.pop(""), floors.pop(reworded.NAME, None)
     encoder = _add_embedding(embedding, {"": model} | floors) if embedding else {}
     tags, groups = (np.array([row[key] for row in rows]) for key in ("tag", "group"))
+
+    also = {}
+    if other:
+        also[reworded.NAME] = reworded.block(groups, rows, answers[reworded.NAME], model, other, TOTALS)
 
     def part(of: NDArray[np.bool_]) -> dict[str, Any]:
         ours, *theirs = ({name: values[of] for name, values in c.items()} for c in (model, *floors.values()))
@@ -88,15 +98,17 @@ def evaluate(
             "unfinished": sum(row.get("stopped") is False for row in rows),
             "overall": part(np.ones(len(rows), bool)),
             "tags": {str(tag): part(tags == tag) for tag in np.unique(tags)},
+            **also,
             "signatures": {
                 "bleu": f"sacreBLEU corpus BLEU, {text.bleu_signature(chinese)}",
                 **{f"bleu_{n}": f"the same up to {n}-grams" for n in (1, 2, 3)},
                 **text.signatures(chinese),
-                **({"semantic": space.signature()} if space else {}),
+                **({"semantic": semantic.signature(space)} if space else {}),
                 **encoder,
                 **slots.SIGNATURES,
                 **clinical.SIGNATURES,
                 **records.SIGNATURES,
+                **(reworded.SIGNATURE if also else {}),
                 **boxes.signatures(bool(geometry)),
                 "floors": {name: baselines.FLOORS[name] for name in floors},
                 "interval": bootstrap.SIGNATURE,
@@ -176,7 +188,7 @@ def _columns(
     *,
     chinese: bool,
     frames: Sequence[tuple[Letterbox | None, str]],
-    space: semantic.Space | None,
+    space: Space | None,
 ) -> dict[str, Columns]:
     """The scores of each of `answers`, the model's and the floors', None where one has no answer to a sample."""
     pairs: dict[str, list[dict[str, Any]]] = {name: [] for name in answers}

@@ -5,6 +5,7 @@ radtune card --experiment lora --training train/lora/ --evaluations evaluate/*/t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,11 @@ def write_card(
     quarantine: Path,
     leakage: Path,
     checks: Path,
+    cleaned: Path | None = None,
 ) -> None:
-    """Write the card. `evaluations`: of the experiment and of the untuned base; `training`: the experiment's folder."""
+    """Write the card. `evaluations`: of the experiment and of the untuned base; `training`: the experiment's folder;
+    `cleaned`: what radtune clean says of its texts.
+    """
     found = yaml.safe_load(config.read_text(encoding="utf-8"))
     results = [verdict.Evaluation(p.parent.name, p.stem, read_json(p)) for p in evaluations]
     own = [r for r in results if r.experiment == experiment]
@@ -77,6 +81,7 @@ def write_card(
         | {"revision": source["revision"], "reasons": ", ".join(f"{code} {n}" for code, n in rows["reasons"])},
         written=WRITTEN.get(origin) or WRITTEN.get(repo, UNKNOWN),
         seen=seen,
+        cleaned=_cleaned(read_json(cleaned)) if cleaned else "",
         scores=[(r.split, r.content["n"], r.content["groups"], _scores(r, base.get(r.split))) for r in own],
         floors=", ".join(
             dict.fromkeys(verdict.FLOORS[name] for r in own for name in r.content["signatures"]["floors"])
@@ -85,6 +90,16 @@ def write_card(
         settings=yaml.safe_dump({k: v for k, v in settings.items() if k not in PLACES}, sort_keys=False).strip(),
     )
     write_text(out, text)
+
+
+def _cleaned(told: Mapping[str, Any]) -> str:
+    """What was done to the wording of the texts, in a sentence."""
+    done = [
+        f"of {split} {of.get('drop', 0):,} samples were left out and {of.get('rewrite', 0):,} rewritten"
+        for split, of in told["splits"].items()
+    ]
+    by = f" by {told['model']}" if told["action"] == "rewrite" else ""
+    return f"For their wording ({', '.join(told['kinds'])}), {'; '.join(done)}{by}; the test split stayed as it was."
 
 
 def _scores(tuned: verdict.Evaluation, base: verdict.Evaluation | None) -> list[dict[str, str]]:

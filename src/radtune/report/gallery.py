@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 CARDS, DOUBTFUL = 48, 24  # with the pictures' size they bound the page, however many answers there are
 KINDS = ("best", "worst", "contradiction", "random")
-_SIDE = 448  # longest side of an embedded picture in pixels
+_SIDE, _SMALL = 448, 96  # longest side of an embedded picture in pixels, and of a similar case's
+SIMILAR = 3  # cases of a sample that a card shows
 _SHOWN = 1200  # characters of a text that a card shows
 _CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _PIECE = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+(?:[-.][^\W{_CJK}]+)*|\s+|.")
@@ -41,11 +42,13 @@ def cards(
     scores: Sequence[Mapping[str, Any]],
     others: Mapping[str, Mapping[tuple[str, str], str]],
     doubts: Mapping[int, Sequence[Words]],
+    similar: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]] | None = None,
 ) -> list[dict[str, Any]]:
     """Best, worst and random samples of each tag, CARDS at most in all, and DOUBTFUL at most of `doubts`.
 
     `rows` are predictions and `scores` their per-sample scores, line by line; `others` the predictions of further
-    experiments by (id, tag); `doubts` the contradictions by line. A sample has one card, whatever it was chosen for.
+    experiments by (id, tag); `doubts` the contradictions by line; `similar` the cases that an experiment with retrieval
+    was given, by (id, tag). A sample has one card, whatever it was chosen for.
     """
     by_tag: dict[str, list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
@@ -63,7 +66,7 @@ def cards(
         kinds[i].append("contradiction")
     mixed = _turns(sorted(kinds), lambda i: (rows[i]["tag"], KINDS.index(kinds[i][0])))
     order = _turns(mixed, lambda i: rows[i]["tag"])
-    return [_card(rows[i], scores[i], kinds[i], others, doubts.get(i, ())) for i in order]
+    return [_card(rows[i], scores[i], kinds[i], others, doubts.get(i, ()), similar or {}) for i in order]
 
 
 def _choose(ranked: list[int], count: int, seed: str) -> list[tuple[int, str]]:
@@ -91,6 +94,7 @@ def _card(
     kinds: list[str],
     others: Mapping[str, Mapping[tuple[str, str], str]],
     doubts: Sequence[Words],
+    similar: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]],
 ) -> dict[str, Any]:
     reference, prediction = differences(row["reference"], row["prediction"])
     return {
@@ -107,6 +111,9 @@ def _card(
             for name, answers in others.items()
             if (row["id"], row["tag"]) in answers
         },
+        "similar": [
+            {**case, "answer": shorten(case["answer"])} for case in similar.get((row["id"], row["tag"]), ())[:SIMILAR]
+        ],
         "rouge_l": scores["rouge_l"],
         "iou": scores["iou"],
         "slots": scores["slots"],
@@ -120,13 +127,21 @@ def _card(
 
 
 def pictures(cards: Iterable[Mapping[str, Any]], media_dir: Path) -> dict[str, dict[str, str]]:
-    """{file: {"name": of its element, "uri"}} of the cards' pictures, each once, without those that cannot be read."""
-    files = dict.fromkeys(card["image"] for card in cards)
-    found = ((file, {"name": f"picture-{n}", "uri": picture(media_dir, file) or ""}) for n, file in enumerate(files))
+    """{file: {"name": of its element, "uri"}} of the pictures of the cards and, small, of their similar cases, each
+    once, without those that cannot be read.
+    """
+    cards = list(cards)
+    sides = {case["image"]: _SMALL for card in cards for case in card.get("similar", ())} | {
+        c["image"]: _SIDE for c in cards
+    }
+    found = (
+        (file, {"name": f"picture-{n}", "uri": picture(media_dir, file, side) or ""})
+        for n, (file, side) in enumerate(sides.items())
+    )
     return {file: of for file, of in found if of["uri"]}
 
 
-def picture(media_dir: Path, name: str) -> str | None:
+def picture(media_dir: Path, name: str, side: int = _SIDE) -> str | None:
     """The picture as a JPEG data URI; None where it cannot be read or lies outside `media_dir`."""
     from PIL import Image
 
@@ -135,15 +150,15 @@ def picture(media_dir: Path, name: str) -> str | None:
         if not path.is_relative_to(media_dir.resolve()):
             return None
         with Image.open(path) as image:
-            return data_uri(image)
+            return data_uri(image, side)
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
 
 
-def data_uri(image: Image.Image) -> str:
-    """A copy of the picture as a JPEG data URI, at most _SIDE pixels a side."""
+def data_uri(image: Image.Image, side: int = _SIDE) -> str:
+    """A copy of the picture as a JPEG data URI, at most `side` pixels a side."""
     small = image.convert("RGB")
-    small.thumbnail((_SIDE, _SIDE))
+    small.thumbnail((side, side))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -19,11 +19,13 @@ from radtune.report import figures, found, gallery, mistakes
 from radtune.report.costs import costs, duration
 from radtune.report.data_section import data_section
 from radtune.report.provenance import provenance
+from radtune.report.switches import METRICS, switches
 from radtune.report.template import render
 from radtune.report.verdict import BASE, FLOORS, Evaluation, as_score, as_signed, as_span, cautions, rank, verdict
+from radtune.report.wording_section import wording_section
 from radtune.report.words import join, t
 
-BLANK = "blank"  # the floor that is an experiment's own
+OWN = ("blank", "copied")  # floors that are an experiment's own
 CHARTS = {
     "rouge_l": "ROUGE-L",
     "semantic": t("Meaning (LSA)"),
@@ -59,10 +61,13 @@ def write_report(
     models: Path | None = None,
     locks: Path | None = None,
     run: Path | None = None,
+    wording: Path | None = None,
+    cleaned: list[Path] | None = None,
 ) -> None:
     """Write the page. An experiment is named by the folder its evaluation, scores, predictions and training lie in.
 
-    `benchmarks`: see costs(); `manifest`, `models`, `locks` and `run`: see provenance(). What is not given is left out.
+    `benchmarks`: see costs(); `manifest`, `models`, `locks` and `run`: see provenance(); `wording` and
+    `cleaned`: see wording_section(). What is not given is left out.
     """
     results = [Evaluation(p.parent.name, _split(p), read_json(p)) for p in evaluations]
     splits = list(dict.fromkeys(r.split for r in results))
@@ -72,17 +77,22 @@ def write_report(
 
     answers = {(p.parent.name, _split(p)): p for p in predictions}
     scores = {(p.parent.name, _split(p)): p for p in sample_scores}
+    said = {name: read_jsonl(path) for (name, split), path in answers.items() if split == main}
     others = {
-        name: {(row["id"], row["tag"]): row["prediction"] for row in read_jsonl(path)}
-        for (name, split), path in answers.items()
-        if split == main and name != best.experiment
+        name: {(row["id"], row["tag"]): row["prediction"] for row in rows}
+        for name, rows in said.items()
+        if name != best.experiment
     }
+    # of the best experiment with retrieval: the page's size stays that of one
+    retrieved = next((r.experiment for r in ranked if any("cases" in row for row in said[r.experiment])), None)
+    similar = {(row["id"], row["tag"]): row.get("cases", ()) for row in said[retrieved]} if retrieved else {}
     key = best.experiment, main
     settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     compared = read_json(differences)
-    rows, sampled = read_jsonl(answers[key]), _read_scores(scores[key])
+    rows, sampled = said[best.experiment], _read_scores(scores[key])
+    reworded = {r.experiment: r.content["reworded"] for r in results if r.split == main and "reworded" in r.content}
     doubts = mistakes.contradictions(rows, sampled)
-    cards = gallery.cards(rows, sampled, others, doubts)
+    cards = gallery.cards(rows, sampled, others, doubts, similar)
 
     data = data_section(
         samples_table=samples_table,
@@ -101,8 +111,12 @@ def write_report(
         best=best.experiment,
         headline={k: v for k, v in HEADLINE.items() if any(r.metric(k) for r in results)},
         tables=[(split, _score_table([r for r in results if r.split == split])) for split in splits],
+        reworded=reworded,
+        reworded_metrics={k: v for k, v in HEADLINE.items() if any(k in of["metrics"] for of in reworded.values())},
         charts=_score_charts([r for r in results if r.split == main]),
         tags=_tag_table([r for r in results if r.split == main]),
+        switches=switches(settings, compared["differences"], main),
+        switch_metrics=METRICS,
         differences=_differences(compared, best.experiment),
         results=results,
         losses=_losses(trainings or []),
@@ -110,12 +124,14 @@ def write_report(
         places=found.by_place({name: path for (name, split), path in scores.items() if split == main}),
         sizes=found.by_size({r.experiment: r.content["overall"]["metrics"] for r in results if r.split == main}, BASE),
         cards=cards,
+        retrieved=retrieved,
         pictures=gallery.pictures(cards, media_dir),
         answers=len(rows),
         doubts=len(doubts),
         kinds=gallery.KINDS,
         floors=FLOORS,
         data=data,
+        wording=wording_section(wording, cleaned or [], settings.get("experiments", {})) if wording else None,
         costs=costs(benchmarks, trainings or [], predictions, settings.get("budget", {}).get("price_per_hour")),
         origin=provenance(settings, manifest=manifest, models=models, trainings=trainings or [], locks=locks, run=run),
         config=config.read_text(encoding="utf-8"),
@@ -140,10 +156,10 @@ def _score_table(results: Sequence[Evaluation]) -> list[dict[str, Any]]:
     for r in results:
         metrics = r.content["overall"]["metrics"]
         for floor, of in metrics["rouge_l"]["floors"].items():
-            if r is results[0] or floor == BLANK:  # the others are the same for every experiment
+            if r is results[0] or floor in OWN:  # the others are the same for every experiment
                 found = {name: metrics[name]["floors"].get(floor) if name in metrics else None for name in HEADLINE}
                 cells = {name: (of["value"], of["interval"]) if of else None for name, of in found.items()}
-                label = join([r.experiment, FLOORS[floor]], ", ") if floor == BLANK else FLOORS[floor]
+                label = join([r.experiment, FLOORS[floor]], ", ") if floor in OWN else FLOORS[floor]
                 rows.append({"label": label, "kind": "floor", "n": of["n"]} | cells)
     return rows
 

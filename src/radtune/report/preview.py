@@ -52,11 +52,12 @@ def write_preview(
     column: str = "image",
     box: str = "qwen3vl",
     seed: int = 0,
+    cleaned: Path | None = None,
 ) -> None:
     """Write the page: a sample of each split and tag, the counts, and the data section that the report has too.
 
     `scan` and `geometry` are the tables of every shard; `box` is the form of DETECT_REGION_LOC's answers, as in the
-    config's answers.box.
+    config's answers.box. `cleaned`, of radtune clean, names samples that the dataset was to be without.
     """
     data = data_section(
         samples_table=samples_table,
@@ -68,6 +69,12 @@ def write_preview(
     columns = ["shard", "row", "sample", "tag", "split", "group", "image_sha256", "status", "box"]
     rows = pq.read_table(samples_table, columns=columns).rename_columns({"sample": "id"})
     rows = rows.filter(pc.equal(rows["status"], "kept"))
+    if cleaned:
+        gone = pq.read_table(cleaned, columns=["id", "tag"], filters=[("action", "=", "drop")]).to_pylist()
+        dropped = {(row["id"], row["tag"]) for row in gone}
+        rows = rows.filter(
+            [pair not in dropped for pair in zip(*(rows[n].to_pylist() for n in ("id", "tag")), strict=True)]
+        )
     chosen = choose(*(rows[name].to_pylist() for name in ("id", "tag", "split", "group")), seed=seed)
     disputed = _disputed(rows, data["disagreeing"])
     samples = rows.take(chosen + list(disputed.values())).to_pylist()

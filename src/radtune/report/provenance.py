@@ -66,7 +66,7 @@ def _models(experiments: Mapping[str, Any], models: Path | None) -> Iterator[dic
         record = folder / "revision.json" if folder else None  # beside a fetched model's files
         hub = model["source"] in ("huggingface", "modelscope")
         yield {
-            "name": "built here" if model["source"] == "tiny" else model["path"] or model["repo"],
+            "name": t("built here") if model["source"] == "tiny" else model["path"] or model["repo"],
             "source": model["source"],
             "revision": model["revision"] if hub else None,
             "commit": read_json(record)["commit"] if record and record.is_file() else None,

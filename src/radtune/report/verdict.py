@@ -12,6 +12,7 @@ FLOORS = {
     "shuffled": t("shuffled references"),
     "common": t("most common answer"),
     "nearest": t("nearest training image"),
+    "copied": t("nearest case, copied"),
     "blank": t("black picture"),
 }
 
@@ -32,15 +33,15 @@ def as_score(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
 
 
-def as_signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.1f}".replace("-", "−")
+def as_signed(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{value:+.{digits}f}".replace("-", "−")
 
 
-def as_span(interval: Sequence[float] | None) -> Words:
+def as_span(interval: Sequence[float] | None, digits: int = 1) -> Words:
     """An interval, its ends with a typographic minus."""
     if interval is None:
         return t("no interval")
-    low, high = (f"{end:.1f}".replace("-", "−") for end in interval)
+    low, high = (f"{end:.{digits}f}".replace("-", "−") for end in interval)
     return t("{low} to {high}", low=low, high=high)
 
 

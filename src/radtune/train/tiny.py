@@ -74,11 +74,12 @@ VISION_MODEL = {
 }
 
 
-def build(out: Path, corpus: list[Path], seed: int = 0) -> None:
+def build(out: Path, corpus: list[Path], seed: int = 0, wordings: int | None = None) -> None:
     """Write a model folder of about 2 M random parameters, loadable offline through transformers' Auto classes.
 
-    `corpus`: ShareGPT .json and prompt .yaml files whose every string trains the tokenizer, so that the model's
-    sequences are short. The same corpus and seed give the same bytes.
+    `corpus`: ShareGPT .json files, whose every string trains the tokenizer, and prompt .yaml files, of which the first
+    `wordings` of each tag do (None: all), so that the model's sequences are short. The same corpus and seed give the
+    same bytes.
     """
     import torch
     from transformers import (
@@ -94,7 +95,7 @@ def build(out: Path, corpus: list[Path], seed: int = 0) -> None:
     torch.manual_seed(seed)
     with files.replacing(out) as temporary:
         temporary.mkdir()
-        trained = _train_tokenizer(list(_texts(corpus)))
+        trained = _train_tokenizer(list(_texts(corpus, wordings)))
         number = {token: trained.token_to_id(token) for token in SPECIAL}
         trained.save(str(temporary / "tokenizer.json"))
         tokenizer = Qwen2TokenizerFast(
@@ -127,12 +128,16 @@ def build(out: Path, corpus: list[Path], seed: int = 0) -> None:
         model.save_pretrained(temporary)
 
 
-def _texts(corpus: list[Path]) -> Iterator[str]:
+def _texts(corpus: list[Path], wordings: int | None) -> Iterator[str]:
     for path in corpus:
         if path.suffix not in (".json", ".yaml", ".yml"):
             raise files.UserError(f"{path}: a corpus file must be ShareGPT .json or prompts .yaml.")
         text = path.read_text(encoding="utf-8")
-        yield from _strings(json.loads(text) if path.suffix == ".json" else yaml.safe_load(text))
+        if path.suffix == ".json":
+            yield from _strings(json.loads(text))
+        else:
+            for asked in yaml.safe_load(text).values():
+                yield from asked[:wordings] if isinstance(asked, list) else ()
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -28,6 +28,7 @@ addEventListener('DOMContentLoaded', () => {
   });
 
   const filters = document.getElementById('filters');
+  if (!filters) return; // a page that has none
   const texts = new Map(all('.card').map((card) => [
     card, all('.id, .prompt, .answer', card).map((part) => part.textContent).join(' ').toLowerCase(),
   ]));
