@@ -19,11 +19,11 @@ setup: .venv/.done
 	touch $@
 
 demo: setup  ## parquet to report, with a real model at a tiny size
-	@# as many tiny trainings at a time as there are cores: each computes on one
+	@# as many tiny trainings at a time as there are cores, each computing on one
 	snakemake --cores $(CORES) --resources gpu=$(CORES) --configfile config/demo.yaml
 
-test: setup  ## unit tests, then real workflow runs
-	pytest
+test: setup  ## unit tests, then real workflow runs; two modules at a time, as much of a run is one process
+	pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test-places: setup  ## images, Apptainer, SLURM, profiles, kills, the page in a browser; as root, installs what it needs on Debian 12
 	pytest tests/cluster tests/browser

@@ -105,9 +105,9 @@ def short(recipe):
     return digest_of(f"{recipe} {stage('radtune.images.enhance')}")
 
 
-def image_recipe(name):
+def image_recipe(name, **others):
     """The fields of an images recipe; a clip limit of 0 stands for no CLAHE."""
-    recipe = dict(CONFIG["images"][name])
+    recipe = CONFIG["images"][name] | others
     return recipe | (recipe.pop("clahe") or {"clip_limit": 0})
 
 
@@ -166,7 +166,7 @@ CLEANED = {value["cleaned"]: value["cleaning"] for value in EXPERIMENTS.values()
 CLEANED_FILES = [f"{RESULTS}/data/cleaned/{name}.json" for name in CLEANED]
 WITH_CASES = {value["dataset"]: value for value in EXPERIMENTS.values() if value["encoder"]}
 ENCODERS = {value["encoder"]: value for value in WITH_CASES.values()}
-MODELS = {value["model_name"]: value for value in EXPERIMENTS.values()}
+MODELS = {value["model_name"]: value for value in reversed(EXPERIMENTS.values())}  # the first that uses it
 RECIPES = {value["images"]: image_recipe(value["images"]) for value in EXPERIMENTS.values()}
 # Where scan_shard leaves the enhanced images for enhance_shard: a folder for each recipe, named after all they follow from
 AHEAD = {name: f"{MEDIA}/.ahead/{short(recipe)}" for name, recipe in RECIPES.items()}
@@ -331,8 +331,8 @@ def card_flags(wildcards):
     )
 
 
-def recipe_flags(name, column):
-    return flags(image_recipe(name) | {"column": column})
+def recipe_flags(name, column, **others):
+    return flags(image_recipe(name, **others) | {"column": column})
 
 
 def enhance_flags(wildcards):
@@ -412,8 +412,8 @@ def made_ahead(wildcards):
 
 
 def practice_flags(wildcards):
-    """The recipe of the first experiment that uses this tiny model."""
-    return recipe_flags(MODELS[wildcards.tiny]["images"], "image")
+    """The recipe of the first experiment that uses this tiny model, but CLAHE, which no model is pretrained on."""
+    return recipe_flags(MODELS[wildcards.tiny]["images"], "image", clahe=None)
 
 
 def see_flags(wildcards):

@@ -2,7 +2,7 @@
 
 In: model or encoder, images/{recipe}/, data/samples.parquet. Out: retrieve/{encoder}/{recipe}/ with vectors/{shard}.parquet,
 index/, cases/{split}.parquet. The index lies a second time beside it in .index.earlier/, as links, since Snakemake deletes
-what is to be made again.
+what is to be made again. A training waits for all this, so it has priority.
 """
 
 
@@ -20,6 +20,7 @@ rule embed_images:
         "<logs>/embed_images/{encoder}/{recipe}/{shard}.log",
     benchmark:
         "<benchmarks>/embed_images/{encoder}/{recipe}/{shard}.jsonl"
+    priority: 2
     resources:
         **gpu_job(hours=1, mem_mb=MODEL_MEMORY),
     params:
@@ -41,6 +42,7 @@ rule build_index:
         "<logs>/build_index/{encoder}/{recipe}.log",
     benchmark:
         "<benchmarks>/build_index/{encoder}/{recipe}.jsonl"
+    priority: 2
     resources:
         mem_mb=memory(600, per_mb=1.5),
     params:
@@ -62,6 +64,7 @@ rule find_cases:
         "<logs>/find_cases/{encoder}/{recipe}/{split}.log",
     benchmark:
         "<benchmarks>/find_cases/{encoder}/{recipe}/{split}.jsonl"
+    priority: 2
     resources:
         mem_mb=memory(600, per_mb=1.5),
     params:

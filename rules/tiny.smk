@@ -28,7 +28,7 @@ rule draw_practice:
 
 
 rule enhance_practice:
-    """The practice phantoms as the task's recipe shows its images."""
+    """The practice phantoms in the size of the task's images."""
     input:
         "<results>/tiny/{tiny}/practice",
     output:

@@ -37,7 +37,7 @@ SMALL: dict[str, Any] = {
     "model": {"source": "local", "path": "model"},
     "training": {"image_max_pixels": 4096},
     "generation": {"max_new_tokens": 8},
-    "experiments": {"lora": {"training": None}} | dict.fromkeys(("lora_plain", "lora_worded", "lora_cases"), False),
+    "experiments": {"lora": {"training": None}} | dict.fromkeys(("lora_worded", "lora_cases"), False),
     "limits": {"quarantine_share": 0.2},
 }
 

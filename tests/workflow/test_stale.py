@@ -44,7 +44,8 @@ DATASET: Jobs = {"write_sharegpt": 1, "reword_split": 1, "find_neighbours": 1} |
 TAUGHT: Jobs = {"teach_tiny": 1, "train_tiny": 1} | ADAPTER  # the tiny model, and what starts from it
 TAUGHT_AGAIN: Jobs = {"train_tiny": 1} | ADAPTER
 TINY: Jobs = {"build_tiny": 1} | TAUGHT
-PICTURES: Jobs = {"enhance_shard": 3, "enhance_practice": 1} | TAUGHT | DATASET
+RECIPE: Jobs = {"enhance_shard": 3} | DATASET
+PICTURES: Jobs = {"enhance_practice": 1} | TAUGHT | RECIPE
 ROWS: Jobs = {"merge_index": 1, "split_samples": 1, "check_texts": 1} | DATASET | WORDING
 
 
@@ -95,7 +96,7 @@ def edited(folder: Path, name: str, old: str, new: str) -> Iterator[None]:
 CLAHE = {"images": {"enhanced": {"clahe": {"clip_limit": 3.0}}}}
 SECOND = {"experiments": {"second": {"training": {"learning_rate": 1.0e-3}}}}
 CONFIGS = {
-    "CLAHE clip": (CLAHE, PICTURES | CONFIG),
+    "CLAHE clip": (CLAHE, RECIPE | CONFIG),
     "learning rate": ({"training": {"learning_rate": 1.0e-3}}, {"check_budget": 1, "train_adapter": 1} | ONE | CONFIG),
     "prompts' language": ({"prompts": {"language": "zh"}}, DATASET | CONFIG),
     "more wordings": ({"prompts": {"wordings": None}}, DATASET | CONFIG),
