@@ -218,7 +218,6 @@ rule add_cases:
         "<benchmarks>/add_cases/{dataset}.jsonl"
     wildcard_constraints:
         dataset="|".join(WITH_CASES) or "(?!)",  # none
-    priority: 2
     resources:
         mem_mb=memory(300, per_mb=20),
     params:

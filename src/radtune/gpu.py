@@ -14,8 +14,8 @@ from radtune.files import UserError
 GIB = 2**30
 CONTEXT = GIB // 2  # for CUDA's own context and libraries, which torch's fraction does not count
 MARGIN = 0.9  # the share of its memory that torch can use before gaps between its blocks are too small
-# torch.OutOfMemoryError's words, the driver's, cuBLAS's, and those of torch's allocator on the CPU
-OUT_OF_MEMORY = re.compile(r"out of memory|ALLOC_FAILED|can't allocate memory", re.IGNORECASE)
+# torch.OutOfMemoryError's words, the driver's, cuBLAS's; on the CPU those of torch's allocator and of oneDNN
+OUT_OF_MEMORY = re.compile(r"(?i)out of memory|ALLOC_FAILED|can't allocate memory|could not create a primitive")
 
 
 def claim(gpus: int, memory_gib: float | None) -> str:
@@ -107,10 +107,11 @@ def sentence(error: str, memory_gib: float | None, peak: int, advice: str) -> st
     """`error`: torch's own words; `peak`: the most bytes that torch has held on the GPU."""
     asked = re.search(r"tried to allocate (\S+ \w+)", error, re.IGNORECASE)
     parts = [f"asked for {asked[1]} more"] if asked else []
-    if "CPU" in error:
+    if "CPU" in error or "primitive" in error:
         where = "the machine's memory"
     else:
         where = "GPU memory"
         parts = [f"torch held {peak / GIB:.1f} GiB at most", *parts]
         parts += [f"limits.gpu_memory_gib is {memory_gib:g}"] if memory_gib is not None else []
-    return f"out of {where} ({', '.join(parts)}): {advice}."
+    figures = f" ({', '.join(parts)})" if parts else ""
+    return f"out of {where}{figures}: {advice}."

@@ -106,6 +106,8 @@ def test_torchs_own_error_on_the_cpu_is_explained_and_any_other_left_alone() -> 
         torch.empty(10**15)
     with pytest.raises(RuntimeError, match="size"), gpu.explained(24, lambda _: "lower x"):
         torch.ones(2) @ torch.ones(3)
+    with pytest.raises(UserError, match="out of the machine's memory: lower x"), gpu.explained(24, lambda _: "lower x"):
+        raise RuntimeError("could not create a primitive")  # a convolution's, where its own memory was refused
 
 
 def ran_out(*functions: str) -> RuntimeError:

@@ -578,7 +578,7 @@ def test_a_batch_that_runs_out_of_memory_is_halved(data: Path, random_model: Pat
     assert done.returncode == 1
     halved = [f"out of memory with {n} prompts: going on with {n // 2}." for n in (32, 16, 8, 4, 2)]
     assert done.stderr.splitlines()[:-1] == halved
-    assert done.stderr.splitlines()[-1].startswith("out of the machine's memory (asked for ")
+    assert done.stderr.splitlines()[-1].startswith("out of the machine's memory")
     assert done.stderr.endswith(
         "lower image_max_pixels (now 12288) or max_new_tokens (now 4); finished samples are kept.\n"
     )
