@@ -572,7 +572,8 @@ def test_a_batch_that_runs_out_of_memory_is_halved(data: Path, random_model: Pat
         places = {"sharegpt": tmp_path / f"{name}.json", "media_dir": data, "out": tmp_path / f"{name}.jsonl"}
         call: dict[str, Any] = LIMITS | places | {"model": random_model, "max_new_tokens": 4, "batch_size": 32}
         command = [sys.executable, "-c", LIMITED, json.dumps(call, default=str)]
-        return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False), call
+        alone = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}  # what fits hangs on no thread's timing
+        return subprocess.run(command, env=alone, stderr=subprocess.PIPE, text=True, check=False), call
 
     done, _ = run("long", [*records, long])
     assert done.returncode == 1
