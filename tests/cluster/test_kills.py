@@ -132,8 +132,8 @@ def test_a_disk_that_cannot_be_written_is_one_sentence_and_nothing_is_lost(
     found = {
         name: value
         for name, value in contents(undisturbed / "results" / "small").items()
-        if name.startswith(("data/", "images/", "sharegpt/"))
-    }
+        if name.startswith(("data/", "images/", "sharegpt/")) and "wording" not in name and "reworded" not in name
+    }  # what other targets ask for apart
     assert differing(found, contents(folder / "results" / "small")) == []
     assert not [name for name in names(folder / "results" / "small") if name.endswith((".tmp", ".owner"))]
 

@@ -25,9 +25,9 @@ JOBS = {
         **dict.fromkeys(["teach_tiny", "train_tiny", "list_shards", "split_samples", "check_texts"], 1),
         **dict.fromkeys(["write_config", "compare_experiments", "merge_index", "write_report", "find_wording"], 1),
         **dict.fromkeys(["build_index", "add_cases"], 1),
-        **dict.fromkeys(["write_sharegpt", "find_cases", "find_neighbours"], 3),
-        **dict.fromkeys(["check_budget", "train_adapter", "predict_blank", "reword_split"], 4),
-        **{"predict_split": 10, "evaluate_split": 5},
+        **dict.fromkeys(["write_sharegpt", "find_neighbours"], 2),
+        **dict.fromkeys(["check_budget", "train_adapter", "predict_blank", "reword_split", "find_cases"], 3),
+        **{"predict_split": 8, "evaluate_split": 4},
     },
     "config": {
         **dict.fromkeys(["all", "fetch_model", "list_shards", "split_samples", "check_texts"], 1),
