@@ -15,6 +15,10 @@ import snakemake
 import yaml
 from snakemake.settings.types import DeploymentMethod
 
+# Snakemake imports pandas, which only the trainer has it for, at each start to look for its tables among the params: a
+# fifth of the start
+sys.modules.setdefault("pandas", None)
+
 from radtune import code
 from radtune.cases import read_wording
 from radtune.config import resolve

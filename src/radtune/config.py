@@ -35,7 +35,7 @@ def resolve(raw: Config) -> Config:
     training (null for an untuned one), generation, retrieval, init_adapter (or null), the names of its dataset and
     model folders and of its cleaned texts (or null), and what _add_retrieval() adds.
     """
-    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    schema = yaml.load(SCHEMA.read_text(encoding="utf-8"), yaml.CSafeLoader)  # 14 ms, and 74 in pure Python
     _check(raw, schema)
     config: Config = _fill(copy.deepcopy(raw), schema, schema)
     total = sum(config["split"]["fractions"].values())

@@ -6,7 +6,7 @@ An image's bytes are repeated in every row (and often in several shards); images
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from tqdm import tqdm
 from radtune.files import UserError
 
 BATCH = 64  # rows: at 100 KB an image a few megabytes
+_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer)
 BUFFER = 2**20  # bytes read at a time: without it a whole column chunk, up to a whole shard, is held
 
 
@@ -33,17 +34,25 @@ def dataset_schema(*more: str) -> pa.Schema:
 SCHEMA = dataset_schema()
 
 
-def open_shard(path: Path, columns: list[str]) -> pq.ParquetFile:
-    """The shard, to be streamed; raises UserError where it is no parquet or lacks one of `columns`."""
+def open_shard(path: Path, image: str, texts: Sequence[str] = ()) -> pq.ParquetFile:
+    """The shard, to be streamed; raises UserError where it is no parquet, or a column is missing or of another kind:
+    `image` has the hub's structs of bytes and path, `texts` are strings or whole numbers.
+    """
     try:
         file = pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
     except (OSError, pa.ArrowInvalid) as error:
         why = str(error).rstrip(".")
         raise UserError(f"{path} is no readable parquet file ({why}); fetch or write it again.") from None
-    missing = [name for name in columns if name not in file.schema_arrow.names]
-    if missing:
-        there = ", ".join(file.schema_arrow.names)
-        raise UserError(f"{path} has no column {missing[0]!r} (it has {there}); name it under dataset.columns.")
+    schema = file.schema_arrow
+    for name in (image, *texts):
+        if name not in schema.names:
+            there = ", ".join(schema.names)
+            raise UserError(f"{path} has no column {name!r} (it has {there}); name it under dataset.columns.")
+        kind = schema.field(name).type
+        if name == image and not (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0):
+            raise UserError(f"{path}: column {name!r} holds {kind}, not images as bytes and path; write it as hubs do.")
+        if name != image and not any(fits(kind) for fits in _TEXTS):
+            raise UserError(f"{path}: column {name!r} holds {kind}, not text; name another under dataset.columns.")
     return file
 
 
@@ -55,7 +64,7 @@ def owned_rows(shard: Path, images: Path) -> dict[int, str]:
 
 def owned_images(shard: Path, owned: dict[int, str], column: str) -> Iterator[tuple[str, bytes]]:
     """(image_sha256, bytes) of each owned row, in row order; row groups that own nothing are not read."""
-    file = open_shard(shard, [column])
+    file = open_shard(shard, column)
     first = 0
     with tqdm(total=len(owned), unit="image", desc=shard.stem, disable=None) as progress:
         for group in range(file.num_row_groups):
@@ -75,7 +84,7 @@ def owned_images(shard: Path, owned: dict[int, str], column: str) -> Iterator[tu
 
 def read_image(shard: Path, row: int, column: str) -> bytes:
     """The image bytes of one row, by reading its row group alone."""
-    file = open_shard(shard, [column])
+    file = open_shard(shard, column)
     for group in range(file.num_row_groups):
         rows = file.metadata.row_group(group).num_rows
         if row < rows:

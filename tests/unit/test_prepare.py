@@ -285,6 +285,52 @@ def test_a_missing_column_is_named(phantoms: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("image", [b"bytes"], "column 'image' holds binary, not images as bytes and path; write it as hubs do"),
+        ("text", [["a", "b"]], "column 'text' holds list.*, not text; name another under dataset.columns"),
+    ],
+)
+def test_a_column_of_another_kind_is_named(
+    phantoms: Path, tmp_path: Path, name: str, values: list[Any], said: str
+) -> None:
+    shard = pq.read_table(next(phantoms.glob("test-*.parquet"))).slice(0, 1)
+    pq.write_table(shard.set_column(shard.schema.get_field_index(name), name, [values]), tmp_path / "test-0.parquet")
+    with pytest.raises(UserError, match=said):
+        index(tmp_path / "test-0.parquet", "test", tmp_path / "x" / "x.parquet", COLUMNS)
+    assert not (tmp_path / "x").exists()
+
+
+def test_numbers_serve_as_ids(phantoms: Path, tmp_path: Path) -> None:
+    shard = pq.read_table(next(phantoms.glob("test-*.parquet")))
+    pq.write_table(shard.set_column(0, "id", [range(len(shard))]), tmp_path / "test-0.parquet")
+    index(tmp_path / "test-0.parquet", "test", tmp_path / "x.parquet", COLUMNS)
+    assert pq.read_table(tmp_path / "x.parquet")["id"].to_pylist() == [str(i) for i in range(len(shard))]
+
+
+def test_an_index_that_lacks_rows_of_its_shard_is_found_out(prepared: Path, tmp_path: Path) -> None:
+    whole = sorted((prepared / "index").glob("*.parquet"))
+    cut = pq.read_table(whole[0]).slice(1)
+    pq.write_table(cut.replace_schema_metadata(pq.read_metadata(whole[0]).metadata), tmp_path / whole[0].name)
+    names = {"samples": "s.parquet", "quarantine": "q.jsonl", "leakage_out": "l.json"}
+    rows = sum(pq.read_metadata(path).num_rows for path in whole)
+    with pytest.raises(UserError, match=f"{rows - 1} of the shards' {rows}; delete its index"):
+        split(
+            [tmp_path / whole[0].name, *whole[1:]],
+            sorted((prepared / "scan").glob("*.parquet")),
+            by="official",
+            fractions={"train": 0.8, "validation": 0.1, "test": 0.1},
+            seed=0,
+            near_duplicate_bits=31,
+            largest_group=0.02,
+            missing_boxes="quarantine",
+            quarantine_share=0.2,
+            **{name: tmp_path / file for name, file in names.items()},
+        )
+    assert not (tmp_path / "s.parquet").exists()
+
+
 def test_a_folder_without_shards_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no \.parquet file"):
         list_shards(tmp_path / "shards.json", "local", tmp_path)

@@ -45,15 +45,15 @@ _ROW_GROUP = 4096
 
 def index(shard: Path, split: str, out: Path, columns: dict[str, str]) -> None:
     """One row of SCHEMA per input row, in order. `columns` names the shard's columns for id, image, question, text and,
-    where the shard has it, group. The file's metadata hold the shard's sha256 and its official split.
+    where the shard has it, group. The file's metadata hold the shard's sha256, its official split and its rows.
     """
-    names = [columns[key] for key in ("id", "image", "question", "text")]
-    file = open_shard(shard, names)
+    texts = [columns[key] for key in ("id", "question", "text")]
     kin = columns.get("group", "")
-    if kin in file.schema_arrow.names:
-        names.append(kin)
+    kins = [kin] if kin in open_shard(shard, columns["image"]).schema_arrow.names else []
+    file = open_shard(shard, columns["image"], [*texts, *kins])
     with shard.open("rb") as stream:
-        metadata = {"sha256": hashlib.file_digest(stream, "sha256").hexdigest(), "split": split}
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    metadata = {"sha256": sha256, "split": split, "rows": str(file.metadata.num_rows)}
     row = 0
     with (
         replacing(out) as temporary,
@@ -61,10 +61,10 @@ def index(shard: Path, split: str, out: Path, columns: dict[str, str]) -> None:
         tqdm(total=file.metadata.num_rows, unit="row", desc=shard.stem, disable=None) as progress,
     ):
         rows: list[dict[str, Any]] = []
-        for batch in file.iter_batches(batch_size=BATCH, columns=names):
-            id, question, text = (batch.column(columns[key]).to_pylist() for key in ("id", "question", "text"))
+        for batch in file.iter_batches(batch_size=BATCH, columns=[columns["image"], *texts, *kins]):
+            id, question, text = (batch.column(name).cast(pa.string()).to_pylist() for name in texts)
             bytes_ = batch.column(columns["image"]).field("bytes")
-            of = batch.column(kin).to_pylist() if kin in names else [None] * len(batch)
+            of = batch.column(kin).cast(pa.string()).to_pylist() if kins else [None] * len(batch)
             for i in range(len(batch)):
                 entry = _entry(id[i], bytes_[i].as_buffer(), question[i], text[i])
                 rows.append({"row": row, "kin": of[i]} | entry)

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from radtune.data.answers import settled
 from radtune.data.groups import group_rows, leakage, near_duplicates, near_leakage, split_groups
-from radtune.files import UserError, replacing, write_json, write_jsonl
+from radtune.files import UserError, read_jsonl, replacing, write_json, write_jsonl
 from radtune.reasons import Reason, Unusable
 
 SCHEMA = pa.schema(
@@ -72,7 +72,6 @@ def split(
 
     kept = np.array([reason is None for reason in columns["reason"]])
     lost = np.flatnonzero(~kept)
-    assert kept.sum() + len(lost) == len(rows) == sum(pq.read_metadata(path).num_rows for path in index)
     _check_share(columns["reason"], index, lost, rows, quarantine_share, quarantine)
     write_jsonl(quarantine, _quarantined(columns["reason"], index, lost, rows))
 
@@ -103,6 +102,19 @@ def split(
         table = table.append_column(name, values)
     with replacing(samples) as temporary:
         pq.write_table(table.select(SCHEMA.names).cast(SCHEMA), temporary, compression="zstd")
+        _check_sum(temporary, quarantine, index)
+
+
+def _check_sum(samples: Path, quarantine: Path, index: list[Path]) -> None:
+    """Every row of the shards stands in `samples`, and is kept there or has a line in `quarantine`: as written."""
+    asked = sum(int(pq.read_metadata(path).metadata[b"rows"]) for path in index)
+    status = pq.read_table(samples, columns=["status"])["status"]
+    kept, lost = pc.sum(pc.equal(status, "kept")).as_py() or 0, len(read_jsonl(quarantine))
+    if not kept + lost == len(status) == asked:
+        raise UserError(
+            f"{quarantine.parent}: {kept} rows kept and {lost} quarantined, {kept + lost} of the shards' {asked}; "
+            "delete its index, scan and samples.parquet, then run the same command again."
+        )
 
 
 def read_index(index: list[Path], without: Collection[str]) -> pa.Table:
