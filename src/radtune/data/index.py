@@ -41,6 +41,7 @@ SCHEMA = pa.schema(
 )
 RAW_CHARS = 2000
 _ROW_GROUP = 4096
+_encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make one an entry
 
 
 def index(shard: Path, split: str, out: Path, columns: dict[str, str]) -> None:
@@ -90,10 +91,10 @@ def _entry(id: str | None, data: pa.Buffer | None, question: str | None, text: s
         entry["reason"] = error.reason
         parts = error.parts
     if parts is not None:
-        entry["parts"] = json.dumps(parts, ensure_ascii=False)
+        entry["parts"] = _encode(parts)
         entry["form"] = parts.get("form") or parts.get("bloc_form")
         if says := stated(entry["tag"], parts):
-            entry["stated"] = json.dumps(says)
+            entry["stated"] = _encode(says)
     return entry
 
 
