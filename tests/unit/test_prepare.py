@@ -244,6 +244,21 @@ def test_a_box_may_come_from_the_pixels_where_the_text_has_none(phantoms: Path, 
     assert read_json(taken / "checks.json")["forms"]["DETECT_REGION_LOC"]["other"] == len(rows)
 
 
+def test_boxes_within_a_description_are_counted_compared_and_moved(phantoms: Path, tmp_path: Path) -> None:
+    def with_box(row: dict[str, Any]) -> dict[str, Any]:
+        described = row["question"] == "<REGION_LOC_DESCRIPTION>" and row["text"]
+        return row | ({"text": row["text"] + " a<loc_0><loc_0><loc_20><loc_500>"} if described else {})
+
+    work = prepare(rewrite(phantoms, tmp_path / "source", with_box), tmp_path / "work")
+    checks = read_json(work / "checks.json")
+    assert checks["forms"]["REGION_LOC_DESCRIPTION"].keys() == {"loc_tokens"}
+    assert checks["disagreements"]["coordinates"]["disagree"] > 15
+    entries = [e for split in ("train", "validation", "test") for e in read_json(work / "sharegpt" / f"{split}.json")]
+    answers = [e["messages"][1]["content"] for e in entries if e["tag"] == "REGION_LOC_DESCRIPTION"]
+    assert answers
+    assert all('a {"bbox_2d": [' in answer and "<loc_" not in answer for answer in answers)
+
+
 def test_another_patient_column_keeps_its_rows_together(phantoms: Path, tmp_path: Path) -> None:
     patients = {row["id"]: f"patient {row['patient']}" for row in read_jsonl(phantoms / "truth.jsonl")}
     source = rewrite(phantoms, tmp_path / "source", lambda row: row | {"patient": patients[row["id"]]})
