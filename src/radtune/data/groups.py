@@ -50,17 +50,16 @@ def near_duplicates(hashes: npt.NDArray[np.uint8], bits: int) -> Near:
     evenly = np.argsort(np.abs(spread.mean(axis=0) - 0.5), kind="stable") if n else np.arange(width)
     dealt = spread[:, evenly.reshape(_CHUNK, chunks).T.ravel()]  # no distance changes
     hashes = np.ascontiguousarray(np.packbits(dealt, axis=1))
+    index: faiss.IndexBinary = faiss.IndexBinaryFlat(width)
     if n > _FEW and _FEW * n + _SLOWER * _looked_at(hashes) < n * n:
         index = faiss.IndexBinaryMultiHash(width, chunks, _CHUNK)
         index.nflip = bits // chunks
-    else:
-        index = faiss.IndexBinaryFlat(width)
     lefts, rights, distances = [], [], []
     for start in range(0, n, step := max(1, -(-n // _PARTS))):  # each against those before: half of the work
         part = hashes[start : start + step]
         index.add(part)
         limits, distance, left = index.range_search(part, bits + 1)  # faiss: nearer than the radius
-        right = start + np.repeat(np.arange(len(part)), np.diff(limits.astype(np.int64)))
+        right = start + np.repeat(np.arange(len(part)), (limits[1:] - limits[:-1]).astype(np.int64))
         pairs = left < right
         lefts.append(left[pairs])
         rights.append(right[pairs])
