@@ -114,6 +114,82 @@ def test_a_row_that_cannot_be_used_has_its_reason(tag: str, text: str | None, re
     assert caught.value.reason == reason
 
 
+WIDE = Letterbox(1000, 500, 448, 448, 224, 0, 112)
+RUN = "<loc_100><loc_200><loc_300><loc_400>"
+STEPS = "[100, 350, 300, 450]"  # thousandths of the letterboxed picture
+
+
+@pytest.mark.parametrize(
+    "bloc",
+    [
+        "10, 20, 30, 40",
+        ["10", "20", "30", "40"],
+        ["a<loc_1><loc_2><loc_30><loc_40>"],
+        "bbox 10 20 30 40",
+        "x1=10 y1=20 x2=30 y2=40",
+        "10-20-30-40",
+        {"xmin": 10.5, "ymin": 20.25, "w": 3, "h": 4},
+        [1, 2, 3, 4, 5],
+        "left: 10, 20, 30, 40",
+        "left <loc_1><loc_2><loc_30>",
+    ],
+)
+def test_coordinates_in_no_known_form_name_no_place_in_the_letterbox(bloc: object) -> None:
+    text = "<JSON_RECORD>" + json.dumps(RECORD | {"bloc": bloc})
+    for box in BOXES:
+        rendered = json.loads(answer("JSON_RECORD", text, box=box, letterbox=WIDE))
+        assert rendered["bloc"] == (bloc if box == "source" else None)
+
+
+@pytest.mark.parametrize("bloc", ["about 1.3% of 2 slices", "left, 3 cm by 2 cm and 5 mm, 4 mm", [1, 2], "9" * 9000])
+def test_a_bloc_without_four_numbers_stays(bloc: object) -> None:
+    text = "<JSON_RECORD>" + json.dumps(RECORD | {"bloc": bloc})
+    assert json.loads(answer("JSON_RECORD", text, letterbox=WIDE))["bloc"] == bloc
+
+
+@pytest.mark.parametrize("tag", [tag for tag in TAGS if tag not in ("DETECT_REGION_LOC", "JSON_RECORD")])
+def test_boxes_within_a_text_move_with_the_letterbox(tag: str) -> None:
+    text = f"<{tag}>a lesion{RUN} at {RUN}, {RUN}"
+    parts = parse(tag, text)
+    assert parts["form"] == "several"
+    assert "loc" not in parts
+    moved = f'{{"bbox_2d": {STEPS}}}'
+    assert answer(tag, text, letterbox=WIDE) == f"a lesion {moved} at {moved}, {moved}"
+    assert parse(tag, f"<{tag}>one {RUN}.")["loc"] == [100, 200, 300, 400]
+    assert parse(tag, f"<{tag}>one {RUN}.")["form"] == "loc_tokens"
+    florence = answer(tag, text, box="florence", letterbox=WIDE)
+    assert florence == text.removeprefix(f"<{tag}>").replace(f"{RUN}, {RUN}", RUN + RUN).replace(
+        RUN, "".join(f"<loc_{q}>" for q in (100, 350, 300, 450))
+    )
+    assert answer(tag, text, box="source", letterbox=WIDE) == text.removeprefix(f"<{tag}>")
+    assert "form" not in parse(tag, f"<{tag}>none <loc_10> of them")
+    assert answer(tag, f"<{tag}>none <loc_10> of them") == "none <loc_10> of them"  # a lone token is no place
+
+
+def test_boxes_within_a_records_texts_move_with_the_letterbox() -> None:
+    text = "<JSON_RECORD>" + str(RECORD | {"notes": f"see {RUN}"})
+    assert json.loads(answer("JSON_RECORD", text, letterbox=WIDE))["notes"] == f'see {{"bbox_2d": {STEPS}}}'
+
+
+@pytest.mark.parametrize(
+    ("tokens", "reason"),
+    [
+        ("<loc_1><loc_2>", Reason.BOX_UNPARSABLE),
+        ("<loc_1><loc_2>, <loc_3>", Reason.BOX_UNPARSABLE),
+        ("<loc_1><loc_2><loc_3><loc_4><loc_5>", Reason.BOX_UNPARSABLE),
+        ("<loc_1><loc_2><loc_x><loc_4>", Reason.BOX_UNPARSABLE),
+        ("<loc_1><loc_2><loc_3><loc_1200>", Reason.BOX_IMPOSSIBLE),
+        ("<loc_3><loc_2><loc_1><loc_4>", Reason.BOX_IMPOSSIBLE),
+    ],
+)
+@pytest.mark.parametrize("tag", [tag for tag in TAGS if tag != "DETECT_REGION_LOC"])
+def test_broken_boxes_within_a_text_have_their_reason(tag: str, tokens: str, reason: Reason) -> None:
+    own = str(RECORD | {"notes": f"see {tokens}"}) if tag == "JSON_RECORD" else f"see {tokens}."
+    with pytest.raises(Unusable) as caught:
+        parse(tag, f"<{tag}>{own}")
+    assert caught.value.reason == reason
+
+
 def test_questions() -> None:
     assert tag_of(" <CAPTION> ") == tag_of("CAPTION") == "CAPTION"
     with pytest.raises(Unusable, match="question tag"):

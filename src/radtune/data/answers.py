@@ -34,6 +34,10 @@ NUMBERS = ("loc_tokens", "list", "mapping", "several")  # of them, those that ho
 REGION_LABELS = {"features": "Region features: ", "observation": "Clinical observation: "}
 
 _TAG = re.compile(r"<(" + "|".join(TAGS) + r")>")
+_LOCS = re.compile(r"<loc_[^<>]*+>(?:[\s,]*+<loc_[^<>]*+>)++")  # in a row; a lone one names no place and is left
+# Four numbers one soon after the other: with what names or divides them between, or in words, where nothing does
+_COORDINATES = re.compile(r"(?:\d{1,9}+(?:\.\d{1,9}+)?+\D{1,12}){3}\d")
+_BARE = re.compile(r"(?:\d{1,9}+(?:\.\d{1,9}+)?+[\s,;]{1,3}){3}\d")
 
 # The shape of a literal, looked at before any parser is: strings (s), other atoms (a), brackets, commas, colons.
 # A string that never ends matches too: else each of its quotes would start another search to the end.
@@ -64,6 +68,8 @@ def parse(tag: str, text: str | None) -> Parts:
 
     Plain tags: {text}.
     REGION_OF_INTEREST: {features, observation}, or the one that is there.
+    Where these hold loc tokens in fours, there is a `form` as well (and `loc`, if they are one box), and `render` moves
+    them; tokens in a row that make no boxes raise BOX_UNPARSABLE or BOX_IMPOSSIBLE, here and in a record's texts.
     DETECT_REGION_LOC: {form, label} with either `loc`, [x1, y1, x2, y2] in 0..999 of the ORIGINAL image (Florence-2's
     quantisation), or `values`, four numbers that `settled` has to place. No coordinates, or more than one box (one
     region is asked for, so which is meant is unclear), raise BOX_UNPARSABLE with {form, label} in the error's parts.
@@ -85,7 +91,7 @@ def parse(tag: str, text: str | None) -> Parts:
         parts = {key: value for key, value in parts.items() if value}
         if not parts:
             raise Unusable(Reason.ANSWER_EMPTY)
-        return parts
+        return _with_form(parts)
     if not own:
         raise Unusable(Reason.ANSWER_EMPTY)
     if tag == "JSON_RECORD":
@@ -97,7 +103,28 @@ def parse(tag: str, text: str | None) -> Parts:
         if "loc" in where and not _possible(where["loc"]):
             raise Unusable(Reason.BOX_IMPOSSIBLE, {key: where[key] for key in ("form", "label")})
         return where
-    return {"text": own}
+    return _with_form({"text": own})
+
+
+def _with_form(parts: Parts) -> Parts:
+    """The texts `parts`, and where they hold coordinates their form, and `loc` if it is one box."""
+    locs = [loc for text in parts.values() for loc in _locs(text)]
+    if len(locs) > 1:
+        return parts | {"form": "several"}
+    return parts | ({"form": "loc_tokens", "loc": locs[0]} if locs else {})
+
+
+def _locs(text: str) -> list[list[int]]:
+    """Every [x1, y1, x2, y2] of loc tokens in a text; raises Unusable where tokens in a row are no boxes."""
+    found = []
+    for run in _LOCS.finditer(text) if "<loc_" in text else ():
+        locs = boxes.from_florence(run[0])[1]
+        if not locs:
+            raise Unusable(Reason.BOX_UNPARSABLE)
+        if not all(map(_possible, locs)):
+            raise Unusable(Reason.BOX_IMPOSSIBLE)
+        found += locs
+    return found
 
 
 def _clean(text: str) -> str:
@@ -122,6 +149,8 @@ def _record(text: str) -> Parts:
         raise Unusable(Reason.RECORD_UNPARSABLE)
     if any(not isinstance(record.get(key), str) or not record[key].strip() for key in RECORD_KEYS[:4]):
         raise Unusable(Reason.RECORD_INCOMPLETE)
+    for key in RECORD_KEYS[:4]:
+        _locs(record[key])
     where = _where(record.get("bloc"))
     if "loc" in where and not _possible(where["loc"]):
         del where["loc"]
@@ -251,20 +280,24 @@ def render(tag: str, parts: Parts, *, record: str, box: str, letterbox: Letterbo
     """The answer in the form that the config asks for.
 
     `record`: json (one object with fixed keys) or reference (one line of `key:value。`). `box`: see boxes.grounding;
-    coordinates are moved with the letterbox, since the model sees that picture and no other. Numbers of a bloc that are
-    not placed become null, for they name no place in that picture, but stay with `box` source; words stay as they came.
+    coordinates are moved with the letterbox, since the model sees that picture and no other, those within a text as
+    well. Numbers of a bloc that are not placed become null, for they name no place in that picture, but stay with `box`
+    source; words stay as they came.
     A DETECT_REGION_LOC that is not placed raises BOX_UNSETTLED.
     """
+
+    def text(key: str) -> str:
+        return _moved(parts[key], box, letterbox)
+
     if tag == "REGION_OF_INTEREST":
-        if len(parts) == 1:
-            return str(*parts.values())
-        return "\n".join(label + parts[key] for key, label in REGION_LABELS.items())
+        there = [key for key in REGION_LABELS if key in parts]
+        return text(there[0]) if len(there) == 1 else "\n".join(REGION_LABELS[key] + text(key) for key in there)
     if tag == "JSON_RECORD":
         placed = _box(parts, "bloc_", letterbox)
         bloc = boxes.grounding(placed, parts.get("bloc_label", ""), box, letterbox) if placed else parts.get("bloc")
-        if not placed and box != "source" and parts.get("bloc_form") in NUMBERS:
+        if not placed and box != "source" and _names_coordinates(bloc, parts.get("bloc_form")):
             bloc = None
-        values = {key: parts[key] for key in RECORD_KEYS[:4]} | {"bloc": bloc}
+        values = {key: text(key) for key in RECORD_KEYS[:4]} | {"bloc": bloc}
         if record == "json":
             return json.dumps(values, ensure_ascii=False)
         line = {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in values.items() if v}
@@ -274,7 +307,31 @@ def render(tag: str, parts: Parts, *, record: str, box: str, letterbox: Letterbo
         if placed is None:
             raise Unusable(Reason.BOX_UNSETTLED, parts)
         return boxes.format_box(placed, parts["label"], box, letterbox)
-    return str(parts["text"])
+    return text("text")
+
+
+def _moved(text: str, form: str, letterbox: Letterbox) -> str:
+    """`text` with the boxes that its loc tokens name in the asked form, of the letterboxed picture."""
+    if form == "source" or "<loc_" not in text:
+        return text
+
+    def moved(run: re.Match[str]) -> str:
+        found = [Box.from_loc(loc, letterbox.width, letterbox.height) for loc in _locs(run[0])]
+        answers = [boxes.grounding(each, "", form, letterbox) for each in found]
+        if form == "florence":
+            return "".join(map(str, answers))
+        words = ", ".join(map(json.dumps, answers))
+        return words if not run.start() or text[run.start() - 1].isspace() else f" {words}"
+
+    return _LOCS.sub(moved, text)
+
+
+def _names_coordinates(bloc: Any, form: str | None) -> bool:
+    """Whether a bloc holds numbers of the original's frame, known by its form or the look of it."""
+    if form in NUMBERS:
+        return True
+    text = bloc if isinstance(bloc, str) else json.dumps(bloc)
+    return "<loc_" in text or bool((_BARE if form == "words" else _COORDINATES).search(text))
 
 
 def _box(parts: Parts, prefix: str, letterbox: Letterbox) -> Box | None:

@@ -19,11 +19,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from radtune.data.agreement import KINDS, compare
+from radtune.data.answers import TAGS
 from radtune.data.groups import SPLITS
 from radtune.data.split import SURE, read_index, read_scan
 from radtune.files import write_json, write_jsonl
 
-_FORMS = {"DETECT_REGION_LOC": "DETECT_REGION_LOC", "JSON_RECORD": "JSON_RECORD.bloc"}
+_FORMS = {"JSON_RECORD": "JSON_RECORD.bloc"}  # where coordinates stand, if not in the answer itself
 
 
 def check(
@@ -47,7 +48,7 @@ def check(
         out,
         {
             "images": _rectangles(pa.concat_tables(pq.read_table(path) for path in sorted(scan))),
-            "forms": {name: _count(rows.filter(pc.equal(rows["tag"], tag))["form"]) for tag, name in _FORMS.items()},
+            "forms": {_FORMS.get(tag, tag): found for tag in TAGS if (found := _count(rows, tag))},
             "disagreements": counts,
             "split": {
                 "by": by,
@@ -60,8 +61,8 @@ def check(
     )
 
 
-def _count(column: pa.ChunkedArray) -> dict[str, int]:
-    return dict(Counter(column.drop_null().to_pylist()).most_common())
+def _count(rows: pa.Table, tag: str) -> dict[str, int]:
+    return dict(Counter(rows.filter(pc.equal(rows["tag"], tag))["form"].drop_null().to_pylist()).most_common())
 
 
 def _compare(rows: pa.Table, look: pa.Table, kept: list[bool], out: Path) -> dict[str, dict[str, int]]:
