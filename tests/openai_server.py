@@ -6,8 +6,10 @@ with serving(lambda text, n: completion(text.upper())) as server:
 
 from __future__ import annotations
 
+import io
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +20,7 @@ class Reply(NamedTuple):
     status: int
     body: bytes
     headers: dict[str, str] | None = None
+    pause: float = 0  # seconds after each byte, head and body
 
 
 class Server:
@@ -60,12 +63,16 @@ def serving(answer: Callable[[str, int], Reply], port: int = 0) -> Iterator[Serv
             reply = server.answer(text, before)
             with lock:
                 server.at_once -= 1
+            wire, self.wfile = self.wfile, io.BytesIO()
+            self.send_response(reply.status)
+            for name, value in {"Content-Length": str(len(reply.body)), **(reply.headers or {})}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            sent, self.wfile = self.wfile.getvalue() + reply.body, wire
             with suppress(OSError):  # the client no longer waits
-                self.send_response(reply.status)
-                for name, value in {"Content-Length": str(len(reply.body)), **(reply.headers or {})}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(reply.body)
+                for i in range(0, len(sent), 1 if reply.pause else len(sent)):
+                    wire.write(sent[i : i + 1] if reply.pause else sent)
+                    time.sleep(reply.pause)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -109,6 +112,74 @@ def test_a_slow_answer_is_not_waited_for(tmp_path: Path) -> None:
     with serving(slow) as server:
         found = ask(server.url, tmp_path, ["a", "b"], timeout=0.3, retries=0)
     assert {text: answer["failed"] for text, answer in found.items()} == {"a": None, "b": "timeout"}
+
+
+def test_a_server_that_drips_is_given_up(tmp_path: Path) -> None:
+    """No read takes long, but all of them together; in the head as well as in the body."""
+    with serving(lambda text, _: completion(text)._replace(pause=0.05 if text == "b" else 0)) as server:
+        start = time.monotonic()
+        found = ask(server.url, tmp_path, ["a", "b"], timeout=0.5)
+        assert time.monotonic() - start < 10  # of 15 and more
+    assert {text: answer["failed"] for text, answer in found.items()} == {"a": None, "b": "timeout"}
+
+
+@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize("unknown", ["max_tokens", "temperature"])
+def test_who_knows_only_the_newer_parameters_is_asked_by_these(tmp_path: Path, unknown: str, status: int) -> None:
+    def answer(text: str, _: int) -> Reply:
+        error = {"code": "unsupported_parameter", "param": unknown, "message": "no"}
+        return as_json({"error": error}, status) if unknown in server.requests[-1] else completion(text)
+
+    with serving(answer) as server:
+        found = ask(server.url, tmp_path, ["a", "b", "c"], concurrency=1)
+    assert [answer["failed"] for answer in found.values()] == [None] * 3
+    assert len(server.texts) == 4  # and from then on at once
+    assert [sorted(request.keys() & {"max_tokens", "temperature", "max_completion_tokens"}) for request in
+            server.requests] == [["max_tokens", "temperature"], *[["max_completion_tokens"]] * 3]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ({"code": "context_length_exceeded", "param": "messages"}, "400 (context_length_exceeded, messages) 10 times"),
+        ({"code": None, "param": "messages[0].role"}, "400 (messages[0].role) 10 times"),
+        ({"code": "sk_secret", "param": "<b>Secret</b>"}, "400 10 times"),
+        ({"code": 400, "param": ["secret"]}, "400 10 times"),
+        ("secret", "400 10 times"),
+    ],
+)
+def test_what_a_server_finds_bad_is_named_but_never_its_words(
+    tmp_path: Path, error: Any, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk_secret")
+    if isinstance(error, dict):
+        error["message"] = "secret"
+    with serving(lambda *_: as_json({"error": error}, 400)) as server, pytest.raises(UserError) as caught:
+        ask(server.url, tmp_path, [str(n) for n in range(100)], retries=0, concurrency=1)
+    assert f"answered {told} in a row" in str(caught.value)
+    assert "ecret" not in str(caught.value)
+    assert set(Counter(server.texts).values()) == {2}  # once more in the other way
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("price", "cost"), [({"input": 1000.0, "output": None}, ", cost 0.40"), (FREE, "")])
+def test_time_left_and_cost_are_shown_on_the_way(
+    tmp_path: Path, price: dict[str, float | None], cost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(text: str, _: int) -> Reply:
+        time.sleep(0.3)
+        return completion(text)
+
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with serving(slow) as server:
+        ask(server.url, tmp_path, [str(n) for n in range(6)], concurrency=1, price=price)
+    shown = terminal.getvalue()
+    wanted = rf"rewrite: +67%\|.*\| 4/6 \[00:\d\d<00:\d\d, [^]]*400 tokens in, 40 out{cost}\]"
+    assert re.search(wanted, shown), shown
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,16 @@ environment alone, OPENAI_API_KEY; a server of one's own needs none.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
+import re
 import sys
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing
-from functools import partial
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any, TypedDict
 
@@ -25,6 +26,11 @@ from radtune.files import UserError
 
 IN_A_ROW = 10  # requests that may fail one after the other, each with all its retries
 ROOM = 64  # tokens beyond a text's characters that an answer may have
+GRACE = 1  # seconds beyond the client's own timeout, which holds for each read and is tried again
+
+# How an answer is limited: as most servers know it, and as those do that refuse that with one of REFUSED
+WAYS = (lambda most: {"temperature": 0, "max_tokens": most}, lambda most: {"max_completion_tokens": most})
+REFUSED = (400, 422)
 
 
 class Answer(TypedDict):
@@ -65,11 +71,8 @@ def ask_all(
         known = _read(file)
         waiting = {key: text for text, key in keys.items() if key not in known}
         if waiting:
-            from openai import OpenAI
-
-            who = os.environ.get("OPENAI_API_KEY") or "none"
-            with OpenAI(api_key=who, base_url=base_url, timeout=timeout, max_retries=retries) as client:
-                asked = _ask(waiting, partial(_complete, client, model, system), file, concurrency, price)
+            with _completing(base_url, timeout, retries, model, system) as complete:
+                asked = _ask(waiting, complete, file, concurrency, price)
                 known |= _until_it_fails(asked, len(waiting), base_url, cache)
     return {text: known[key] for text, key in keys.items()}
 
@@ -154,15 +157,68 @@ def cost(tokens: Sequence[int], price: dict[str, float | None]) -> float | None:
     return (tokens[0] * (price["input"] or 0) + tokens[1] * (price["output"] or 0)) / 1e6
 
 
-def _complete(client: Any, model: str, system: str, text: str) -> Answer:
-    """One chat completion. The messages of errors are not repeated: some servers' quote a part of the key."""
+@contextmanager
+def _completing(
+    base_url: str, timeout: float, retries: int, model: str, system: str
+) -> Iterator[Callable[[str], Answer]]:
+    """The answer to a text, for threads that wait; the requests run in one loop, where one that drips can be ended."""
+    import openai
+
+    class Client(openai.DefaultAsyncHttpxClient):
+        async def send(self, request: Any, **how: Any) -> Any:
+            try:
+                async with asyncio.timeout(timeout + GRACE):
+                    return await super().send(request, **how)
+            except TimeoutError:
+                raise openai.APITimeoutError(request) from None
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def wait(what: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(what, loop).result()
+
+    client = openai.AsyncOpenAI(
+        api_key=os.environ.get("OPENAI_API_KEY") or "none",
+        base_url=base_url,
+        timeout=timeout,
+        max_retries=retries,
+        http_client=Client(timeout=timeout),
+    )
+    ways = list(WAYS)
+    try:
+        yield lambda text: wait(_complete(client, ways, model, system, text))
+    finally:
+        wait(client.close())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _complete(
+    client: Any, ways: list[Callable[[int], dict[str, int]]], model: str, system: str, text: str
+) -> Answer:
+    """One chat completion. The messages of errors are not repeated: some servers' quote a part of the key.
+
+    The first of `ways` is tried, and once the other where it is refused; the one that was taken is then the first.
+    """
     import openai
 
     messages = [{"role": "system", "content": system}, {"role": "user", "content": text}]
+    named: dict[str, None] = {}
     try:
-        got = client.chat.completions.create(
-            model=model, messages=messages, temperature=0, max_tokens=len(text) + ROOM, stream=False
-        )
+        for way in (tried := list(ways)):
+            limits = way(len(text) + ROOM)
+            try:
+                got = await client.chat.completions.create(model=model, messages=messages, stream=False, **limits)
+            except openai.APIStatusError as error:
+                named |= dict.fromkeys(_named(error, client.api_key))
+                if error.status_code not in REFUSED or way is tried[-1]:
+                    raise
+            else:
+                ways.sort(key=lambda other: other is not way)
+                break
     except openai.APITimeoutError:
         raise _Failed("timeout", "did not answer in time") from None
     except openai.APIConnectionError:
@@ -173,7 +229,8 @@ def _complete(client: Any, model: str, system: str, text: str) -> Answer:
             403: "set OPENAI_API_KEY to a key that may use the model",
             404: f"check cleaning.rewrite.base_url, which mostly ends in /v1, and that it serves {model},",
         }.get(error.status_code)
-        raise _Failed("status", f"answered {error.status_code}", advice) from None
+        why = f"answered {error.status_code}" + (f" ({', '.join(named)})" if named else "")
+        raise _Failed("status", why, advice) from None
     except (openai.OpenAIError, ValueError, TypeError, AttributeError):
         raise _Failed("nonsense", "answered what is no chat completion") from None
     try:
@@ -185,6 +242,13 @@ def _complete(client: Any, model: str, system: str, text: str) -> Answer:
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         raise _Failed("nonsense", "answered what is no chat completion") from None
     return {"text": content, "failed": "cut" if cut else None, "tokens": tokens}
+
+
+def _named(error: Any, key: str) -> Iterator[str]:
+    """The code and the parameter that a server names, where they look like such and hold no key."""
+    for value in (error.code, error.param):
+        if isinstance(value, str) and re.fullmatch(r"[a-z_][a-z0-9_.\[\]]{0,59}", value) and key not in value:
+            yield value
 
 
 def _read(file: IO[bytes]) -> dict[str, Answer]:

@@ -43,9 +43,10 @@ def fit(texts: Iterable[str], rank: int = RANK) -> Space | None:
     weights = np.log((1 + len(counted)) / (1 + np.array([within[word] for word in rows]))) + 1
     matrix = _matrix(counted, rows, weights)
     if rank < min(matrix.shape):
-        words = svds(matrix, k=rank, return_singular_vectors="vh", rng=np.random.default_rng(SEED))[2]
+        _, values, words = svds(matrix, k=rank, return_singular_vectors="vh", rng=np.random.default_rng(SEED))
     else:  # svds takes no rank as large as that
-        words = np.linalg.svd(matrix.toarray(), full_matrices=False)[2]
+        _, values, words = np.linalg.svd(matrix.toarray(), full_matrices=False)
+    words = words[values > 1e-6 * values.max()]  # what no text has a part in is arbitrary, another on each machine
     return Space(rows, weights, words.T, len(counted))
 
 

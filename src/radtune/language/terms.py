@@ -46,16 +46,29 @@ def _ways(section: str) -> Ways:
 @lru_cache(maxsize=2**16)
 def named(text: str, section: str) -> dict[str, bool]:
     """{term: whether it is stated, not denied} of the lexicon's section that `text` names."""
-    pattern, terms = _ways(section)
     found: dict[str, bool] = {}
-    for part in _PART.split(_JOINED.sub(r"\1 ", text.lower().replace("’", "'"))):
+    for _, _, term, stated in mentions(normal(text), section):
+        found[term] = found.get(term, False) or stated
+    return found
+
+
+def normal(text: str) -> str:
+    """In lower case, with straight apostrophes, and two lobes in one word as two words."""
+    return _JOINED.sub(r"\1 ", text.lower().replace("’", "'"))
+
+
+def mentions(text: str, section: str) -> Iterator[tuple[int, int, str, bool]]:
+    """Start, end (characters), term, and whether it is stated, of each place in a `normal` text."""
+    pattern, terms = _ways(section)
+    start = 0
+    for stop in (*_PART.finditer(text), None):
+        part = text[start : stop.start() if stop else None]
         matches = list(pattern.finditer(part))
         denied = list(_denied(part)) if matches else []
         for match in matches:
-            stated = not any(start < match.end() and match.start() < end for start, end in denied)
-            term = terms[(match.lastindex or 0) - 1]
-            found[term] = found.get(term, False) or stated
-    return found
+            stated = not any(first < match.end() and match.start() < last for first, last in denied)
+            yield start + match.start(), start + match.end(), terms[(match.lastindex or 0) - 1], stated
+        start = stop.end() if stop else start
 
 
 def _denied(part: str) -> Iterator[tuple[int, int]]:
@@ -79,7 +92,8 @@ def pieces() -> re.Pattern[str]:
     return re.compile("|".join(sorted(set(re.findall("[a-z]{6,}", ways)))))
 
 
-def denials(text: str) -> int:
-    """How often `text` denies anything."""
+def denials(text: str) -> tuple[int, int]:
+    """How often `text` denies anything; and how often it begins like a denial and is none: "cannot be excluded"."""
     pattern, kinds = _ways("negation")
-    return sum(kinds[(match.lastindex or 0) - 1] in ("before", "after") for match in pattern.finditer(text.lower()))
+    found = [kinds[(match.lastindex or 0) - 1] for match in pattern.finditer(text.lower())]
+    return sum(kind in ("before", "after") for kind in found), found.count("none")
