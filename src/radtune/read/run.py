@@ -138,7 +138,7 @@ def _similar(folder: Path, experiment: str, config: dict[str, Any]) -> dict[str,
             given = of["retrieval"]["encoder"]
             encoder = _model(folder, of, config) if given == "model" else _place(given, folder, config)
             arguments: dict[str, Any] = dict(of["pixels"])
-            arguments |= {"index": index, "encoder": encoder}
+            arguments |= {"index": index, "encoder": encoder, "samples": folder / "data" / "samples.parquet"}
             if of is found:
                 arguments |= {key: of["retrieval"][key] for key in ("k", "characters")}
                 arguments["prompts"] = _place(of["prompts"]["file"], folder, config)
