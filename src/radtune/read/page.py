@@ -149,19 +149,19 @@ def look(data: bytes) -> Chosen:
 
     if len(data) > LARGEST:
         raise Unusable(Reason.IMAGE_TOO_LARGE)
-    with tempfile.NamedTemporaryFile() as file, quiet():
-        file.write(data)
-        file.flush()
-        first, dicom = next(pictures(Path(file.name), "header"))
-        header = read_dicom(Path(file.name), pixels=False) if dicom else None
+    with tempfile.TemporaryDirectory() as name, quiet():
+        file = Path(name) / "image"
+        file.write_bytes(data)
+        first, dicom = next(pictures(file, "header"))
+        header = read_dicom(file, pixels=False) if dicom else None
         frames = int(header.get("NumberOfFrames") or 1) if header is not None else 1
     uri = data_uri(Image.fromarray(images.decode(first).pixels))
     return {"data": data, "uri": uri, "dicom": dicom, "frames": frames}
 
 
-def example(number: int) -> bytes:
+def example(number: int, seed: int = 7) -> bytes:
     """A head-CT phantom, encoded as in the demo's data: nobody's image."""
-    rng = np.random.default_rng([number, 7])
+    rng = np.random.default_rng([number, seed])
     level, density = EXAMPLES[number]
     return encode(draw(draw_patient(rng), level, rng, density=density))
 
