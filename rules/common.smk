@@ -448,8 +448,9 @@ def train_flags(wildcards):
     adapter = init_adapter(wildcards)
     validation = validates()
     settings = found["training"] | ({} if validation else {"eval_strategy": "no"})
+    made_by = {"recipe": CONFIG["images"][found["images"]], "code": code.digest("radtune.images.enhance")}
     return flags(
-        {"settings": settings, "dataset": "train", "media_dir": MEDIA}
+        {"settings": settings, "dataset": "train", "media_dir": MEDIA, "images": made_by}
         | {"dataset_dir": f"{RESULTS}/sharegpt/{found['dataset']}", "out": f"{RESULTS}/train/{wildcards.experiment}"}
         | ({"eval_dataset": "validation"} if validation else {})
         | ({"adapter": adapter} if adapter else {})

@@ -32,6 +32,7 @@ rule find_similar:
     """The training images that look most alike, and the questions with their answers where the experiment has them."""
     input:
         prepared="<results>/read/{experiment}/prepared",
+        samples="<results>/data/samples.parquet",
         index=similar_index,
         encoder=similar_encoder,
         train=reading_train,
@@ -48,7 +49,8 @@ rule find_similar:
         flags=similar_flags,
     shell:
         "radtune similar-cases --gpus {resources.gpu} {resources.limit} {params.flags} --prepared {input.prepared}"
-        " --index {input.index} --encoder {input.encoder} --train {input.train} --out {output} > {log} 2>&1"
+        " --index {input.index} --encoder {input.encoder} --samples {input.samples} --train {input.train}"
+        " --out {output} > {log} 2>&1"
 
 
 rule predict_reading:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from radtune.report.reading import page as write_page
 
@@ -52,7 +52,11 @@ def test_it_is_whole_in_both_languages_and_on_a_phone(browser: Browser, address:
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("request", lambda request: request.url.startswith(("data:", address)) or wrong.append(request.url))
     page.goto(address)
-    assert page.get_by_text("Research use, not for diagnosis.").is_visible()
+    notice = page.get_by_text("Research use, not for diagnosis.")
+    expect(notice).to_be_in_viewport()
+    page.locator("dl").scroll_into_view_if_needed()
+    expect(page.locator("h1")).not_to_be_in_viewport()
+    expect(notice).to_be_in_viewport(ratio=1)
     assert page.title() != "taken"
     assert "<script>" in page.locator(".answer").first.inner_text()
     assert "⟨U+202E⟩" in page.locator(".answer").first.inner_text()

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -21,14 +28,39 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from radtune.config import resolve
 from radtune.evaluate.score import evaluate
-from radtune.files import write_json, write_jsonl
-from radtune.read.page import example
-from radtune.read.serve import LARGEST
+from radtune.files import read_json, write_json, write_jsonl
+from radtune.frames import Letterbox
+from radtune.images.enhance import Recipe
+from radtune.predict.embed_images import embed_images
+from radtune.predict.generate import encode, load
+from radtune.predict.retrieve import build_index
+from radtune.read.cases import similar_cases
+from radtune.read.page import EXAMPLES, example
+from radtune.read.prepare import enhanced, prepare
+from radtune.read.run import Run, find
+from radtune.read.serve import ABANDONED, LARGEST, SWEEP
+from radtune.read.write import where
 from radtune.train.tiny import build
 
 expect.set_options(timeout=60_000)
 CHROMIUM = Path("/usr/bin/chromium")
 ASKED = {"CAPTION": "What does it show?", "JSON_RECORD": "Write a record.", "DETECT_REGION_LOC": "Where is it?"}
+BOX = [300, 350, 520, 610]  # thousandths of the picture that the model sees
+RECORD = {
+    "caption": "Axial head CT with a hyperdense area in the left hemisphere.",
+    "region of interest": "Left, upper-middle part of the image.",
+    "observation": "Well defined, about 4 % of the image.",
+    "notes": "",
+    "bloc": {"bbox_2d": BOX, "label": "hyperdense area"},
+}
+ANSWERS = {
+    "CAPTION": "Axial head CT with a hyperdense area in the left hemisphere, well defined, that takes about 4 % of the"
+    " image. The ventricles are of a usual width and the midline stands where it should. Nothing else is bright or dark"
+    " beyond what a level like this one shows, and the bone is whole.",
+    "JSON_RECORD": json.dumps(RECORD),
+    "DETECT_REGION_LOC": json.dumps([{"bbox_2d": BOX, "label": "hyperdense area"}]),
+}
+CASE = "Axial head CT with a hypodense area in the right hemisphere, of patient"
 DROP = """(target, [name, content]) => {
   const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
   const data = new DataTransfer();
@@ -40,30 +72,78 @@ Visit = Callable[..., Page]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a run leaves of its untuned model: random weights, whose long answers say nothing, and their scores."""
+    """What a run leaves of an experiment that is asked with similar cases: a model that has learned ANSWERS by heart,
+    an index of the examples and more of their kind, each a patient's, and scores.
+    """
     folder = tmp_path_factory.mktemp("run") / "results" / "toy"
     raw = {"model": {"source": "tiny"}, "generation": {"max_new_tokens": 200}, "limits": {"gpu_memory_gib": None}}
-    config = resolve(raw | {"results": "results/toy", "images": {"enhanced": {"size": 96}}})
-    base = config["experiments"]["base"]
-    records = [
-        {"id": "0", "tag": tag, "messages": [{"role": "user", "content": f"<image>{prompt}"}, {"role": "assistant"}]}
-        for tag, prompt in ASKED.items()
-    ]
-    write_json(folder / "sharegpt" / base["dataset"] / "train.json", records)
+    raw |= {
+        "results": "results/toy",
+        "images": {"enhanced": {"size": 96, "clahe": None}},
+        "prompts": {"language": "en"},
+    }
+    asked = {"retrieval": {"used_in": "prediction", "k": 2}, "generation": {"valid_records": True}}
+    config = resolve(raw | {"experiments": {"cases": asked | {"training": None}}})
+    cases = config["experiments"]["cases"]
+    media, samples = folder / "images" / "enhanced" / "a", folder / "data" / "samples.parquet"
+    media.mkdir(parents=True)
+    samples.parent.mkdir()
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    corpus = folder / "corpus.json"
-    texts = [{"messages": [{"role": "user", "content": prompt}]} for prompt in ASKED.values()]
-    write_json(corpus, texts)
-    build(folder / "model" / base["model_name"], [corpus])
+    records, rows = [], []
+    for n in range(2 * len(EXAMPLES)):
+        data = example(n % len(EXAMPLES), seed=7 + n // len(EXAMPLES))
+        sha256 = hashlib.sha256(data).hexdigest()
+        (media / f"{sha256}.jpg").write_bytes(enhanced(data, Recipe(96))[1])
+        rows.append({"image_sha256": sha256, "group": str(n), "split": "train", "status": "kept"})
+        for tag, prompt in ASKED.items():
+            turns = [("user", f"<image>{prompt}"), ("assistant", f"{CASE} {n}")]
+            messages = [{"role": role, "content": content} for role, content in turns]
+            records.append({"id": str(n), "tag": tag, "messages": messages, "images": [f"enhanced/a/{sha256}.jpg"]})
+    pq.write_table(pa.Table.from_pylist(rows), samples)
+    write_json(train := folder / "sharegpt" / cases["plain"] / "train.json", records)
+    write_json(folder / "corpus.json", [ANSWERS])
+    build(model := folder / "model" / cases["model_name"], [train, folder / "corpus.json"])
+    index = folder / "retrieve" / cases["encoder"] / "enhanced"
+    embed_images(model, media, folder / "images", index / "vectors" / "a.parquet", gpus=0, **cases["pixels"])
+    build_index([index / "vectors" / "a.parquet"], samples, index / "index", encoder=cases["encoder"])
+    learn(find(folder, "cases"), tmp_path_factory.mktemp("learned"))
     rows = [
         {"id": f"{n}{tag}", "tag": tag, "group": str(n), "prediction": "a left area", "reference": "a right area"}
         for tag in ASKED
         for n in range(4)
     ]
-    write_jsonl(folder / "predict" / "base" / "test.jsonl", rows)
-    scores = folder / "evaluate" / "base"
-    evaluate(folder / "predict" / "base" / "test.jsonl", scores / "test.json", scores / "test.samples.parquet")
+    write_jsonl(folder / "predict" / "cases" / "test.jsonl", rows)
+    scores = folder / "evaluate" / "cases"
+    evaluate(folder / "predict" / "cases" / "test.jsonl", scores / "test.json", scores / "test.samples.parquet")
     return folder
+
+
+def learn(run: Run, folder: Path) -> None:
+    """Teach the run's model ANSWERS, asked as it will be; not its eyes, by which the index was made."""
+    assert run.similar
+    (folder / "slice.jpg").write_bytes(example(0))
+    prepare(folder / "slice.jpg", out=folder / "prepared", train=run.train, **run.recipe)
+    similar_cases(folder / "prepared", train=run.train, out=folder / "similar", gpus=0, **run.similar)
+    model, processor = load(run.model, None, "cpu", "dynamic")
+    model.model.visual.requires_grad_(False)
+    samples = []
+    for record in read_json(folder / "similar" / "questions.json"):
+        limits = {key: run.generation[key] for key in ("image_max_pixels", "image_min_pixels")}
+        sample = encode(processor, record, folder / "prepared", **limits)
+        said = processor.tokenizer(f"{ANSWERS[record['tag']]}<|im_end|>", return_tensors="pt")["input_ids"][0]
+        ids = torch.cat([sample["input_ids"], said])
+        labels = torch.where(torch.arange(len(ids)) < len(sample["input_ids"]), -100, ids)
+        whole = {"input_ids": ids[None], "attention_mask": torch.ones_like(ids)[None], "labels": labels[None]}
+        samples.append(sample | whole)
+    optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=3e-3)
+    for _ in range(40):
+        for sample in samples:
+            loss = model(**sample).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert loss < 0.1
+    model.save_pretrained(run.model)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +154,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(run: Path, disk: Path) -> Iterator[str]:
-    command = [sys.executable, "-c", "from radtune.cli import main; main()", "serve", "--experiment", "base"]
+    command = [sys.executable, "-c", "from radtune.cli import main; main()", "serve", "--experiment", "cases"]
     process = subprocess.Popen(
         [*command, "--run", str(run), "--port", "0"],
         env={**os.environ, "TMPDIR": str(disk), "OMP_NUM_THREADS": "1"},
@@ -135,8 +215,8 @@ def drop(page: Page, name: str, data: bytes) -> None:
 
 
 def uploads(disk: Path) -> list[Path]:
-    """Files that hold something of an image or an answer."""
-    kept = (path for path in disk.rglob("*") if path.is_file())
+    """Files that hold something of an image or an answer; Gradio makes empty ones."""
+    kept = (path for path in disk.rglob("*") if path.is_file() and path.stat().st_size)
     return [path for path in kept if "_remote_module" not in path.name]
 
 
@@ -174,6 +254,56 @@ def test_from_drop_to_answer_and_nothing_is_kept(visit: Visit, disk: Path) -> No
     assert "on the test split" in page.locator("#result .sure").inner_text()
     assert uploads(disk) == []
     assert page.get_by_text("Research use, not for diagnosis.").is_visible()
+
+
+def test_box_record_and_similar_cases_are_over_and_beside_the_image(visit: Visit) -> None:
+    page = visit()
+    drop(page, "slice.jpg", example(0))
+    expect(page.locator("#preview img")).to_be_visible()
+    page.locator("#read").click()
+    result = page.locator("#result")
+    expect(result.locator(".card")).to_be_visible()
+    place = Letterbox(**enhanced(example(0), Recipe(96))[2])
+    found = where(ANSWERS["DETECT_REGION_LOC"], place, "qwen3vl")
+    assert found
+    left, top, right, bottom = found["original"] or []
+    rect, frame = (result.locator(f".frame {part}").first.bounding_box() for part in ("rect", "img"))
+    assert rect
+    assert frame
+    drawn = [(rect["x"] - frame["x"]) / frame["width"], (rect["y"] - frame["y"]) / frame["height"]]
+    drawn += [rect["width"] / frame["width"], rect["height"] / frame["height"]]
+    expected = [left / place.width, top / place.height, (right - left) / place.width, (bottom - top) / place.height]
+    assert drawn == pytest.approx(expected, abs=0.02)
+    expect(result.locator(".key")).to_contain_text(f"x {left} to {right}")
+    keys, values = (result.locator(f".record {cell}").all_inner_texts() for cell in ("th", "td"))
+    assert keys == list(RECORD)
+    assert [values[0], values[3], json.loads(values[4])] == [RECORD["caption"], "empty", RECORD["bloc"]]
+    assert ANSWERS["CAPTION"] in result.inner_text()
+    page.get_by_text("Similar training cases").click()
+    cases = result.locator(".similar figure")
+    assert cases.count() == 2
+    assert cases.locator("img").evaluate_all("(all) => all.every((image) => image.naturalWidth > 0)")
+    said = cases.locator(".answer").all_inner_texts()
+    assert [text.startswith(CASE) for text in said] == [True, True]
+    assert f"{CASE} 0" not in said  # the image itself, which is in train
+
+
+def test_an_upload_that_nobody_reads_is_gone_and_no_other_visitors(visit: Visit, server: str, disk: Path) -> None:
+    parts = ["--x", 'Content-Disposition: form-data; name="files"; filename="slice.jpg"', "", ""]
+    body = "\r\n".join(parts).encode() + example(1) + b"\r\n--x--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    with urlopen(Request(f"{server}/gradio_api/upload", body, headers)) as response:
+        left = Path(json.load(response)[0])
+    page = visit()
+    drop(page, "slice.jpg", example(1))  # another visitor's, of the same name and content
+    expect(page.locator("#preview img")).to_be_visible()
+    assert uploads(disk) == [left]
+    os.utime(left.parent, (0, time.time() - ABANDONED - 1))
+    deadline = time.monotonic() + 3 * SWEEP
+    while left.exists() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert uploads(disk) == []
+    assert not left.parent.exists()
 
 
 def test_examples_and_chinese(visit: Visit, disk: Path) -> None:
@@ -251,3 +381,6 @@ def test_nothing_scrolls_sideways(visit: Visit, scheme: str) -> None:
     page.locator("#read").click()
     expect(page.locator("#result .card")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+    page.locator("#result .sure").scroll_into_view_if_needed()
+    expect(page.locator("h1")).not_to_be_in_viewport()
+    expect(page.get_by_text("Research use, not for diagnosis.")).to_be_in_viewport(ratio=1)

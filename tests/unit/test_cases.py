@@ -6,16 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from PIL import Image
+from test_retrieve import built, drawn
 
 from radtune.cases import read_wording, with_cases
 from radtune.control import neutral
 from radtune.data.add_cases import add_cases
 from radtune.data.prompts import read_prompts
 from radtune.files import UserError, read_json, write_json
+from radtune.read.cases import add_similar
 
 PROMPTS = Path(__file__).parents[2] / "config" / "prompts"
 WORDING = {"before": "Others:", "case": "[{n}] {answer}", "after": "Now:"}
@@ -105,3 +109,27 @@ def test_each_entry_is_one_line_of_json(plain: Path, tmp_path: Path) -> None:
     add_cases(plain, [near], tmp_path / "prompts.yaml", tmp_path / "out", k=1, characters=99)
     lines = (tmp_path / "out" / "test.json").read_text().splitlines()[1:-1]
     assert [json.loads(line.rstrip(","))["cases"] for line in lines] == [[], []]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_an_image_of_the_run_itself_is_read_without_its_own_group(tmp_path: Path, split: str) -> None:
+    """Of which the index may hold itself or, where the data's own split tore a group apart, a neighbour."""
+    rows = drawn(12)
+    (own, (group, _, vector)), *_ = rows.items()
+    index = built(tmp_path, {"a": rows | {own: (group, split, vector)}})
+    images = pq.read_table(index / "cases.parquet")["image"].to_pylist()
+    write_json(tmp_path / "train.json", [record(str(n), image, "") for n, image in enumerate(images)])
+    names = [own[:32], "0" * 32]
+    prepared = {"images": [{"id": name, "image": "grey.png"} for name in names]}
+    write_json(tmp_path / "files.json", prepared)
+    write_json(tmp_path / "questions.json", [])
+    Image.new("L", (8, 8)).save(tmp_path / "grey.png")
+
+    def vectors(pictures: list[Any]) -> Any:
+        return np.stack([vector] * len(pictures))  # as alike as can be
+
+    add_similar(tmp_path, index, tmp_path / "train.json", tmp_path / "samples.parquet", tmp_path / "out", vectors, k=9)
+    cases = read_json(tmp_path / "out" / "cases.json")
+    groups = {name: {rows[Path(case["image"]).stem][0] for case in cases[name]} for name in names}
+    assert groups[names[0]] == {f"0-{n}" for n in range(6)} - {group}
+    assert groups[names[1]] == {f"0-{n}" for n in range(6)}  # one that the run has never seen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image
 from test_dicom import RAMP, make, save
 from test_prepare import prepare as prepare_all
 
+from radtune import code
 from radtune.config import resolve
 from radtune.data.boxes import format_box
 from radtune.digest import digest
@@ -42,10 +44,15 @@ def run(tmp_path: Path) -> Path:
         "model": {"source": "tiny"},
         "images": {"enhanced": RECIPE_CONFIG},
     }
-    config = resolve(raw | {"experiments": {"lora": {}, "other": {}}})
+    later = {"training": None, "init_adapter": "lora", "retrieval": {"used_in": "prediction"}}
+    config = resolve(raw | {"experiments": {"lora": {}, "other": {}, "later": later}})
     of = config["experiments"]["lora"]
     for path in (folder / "model" / of["model_name"], folder / "train" / "lora" / "adapter"):
         path.mkdir(parents=True)
+    places = {"dataset_dir": f"{folder}/sharegpt/{of['dataset']}", "model_name_or_path": f"model/{of['model_name']}"}
+    (folder / "train" / "lora" / "train.yaml").write_text(yaml.safe_dump(places))
+    made_by = {"recipe": config["images"]["enhanced"], "code": code.digest("radtune.images.enhance")}
+    write_json(folder / "train" / "lora" / "summary.json", {"steps": 1, "images": made_by})
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     turns = [(tag, prompt) for tag, prompt in ASKED.items() for _ in range(2)] + [("CAPTION", "Another wording?")]
     records = [
@@ -54,6 +61,13 @@ def run(tmp_path: Path) -> Path:
     ]
     write_json(folder / "sharegpt" / of["dataset"] / "train.json", records)
     return folder
+
+
+def changed(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """A file of JSON or YAML with something else in it."""
+    content = yaml.safe_load(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
 
 
 RECIPE_CONFIG = {"size": 224, "clahe": {"clip_limit": 2.0}}
@@ -124,6 +138,45 @@ def test_a_run_is_found_and_what_it_lacks_is_said(run: Path, monkeypatch: pytest
         find(run, "lola")
     with pytest.raises(UserError, match="no run under nothing/ has an adapter"):
         newest(Path("nothing"))
+
+
+def test_an_adapter_of_other_pictures_answers_nothing(run: Path) -> None:
+    """As where the config was changed, and the run then killed before it trained anew."""
+    summary, config = run / "train/lora/summary.json", run / "config.yaml"
+    for path, change, said in (
+        (config, lambda c: c["images"]["enhanced"].update(size=512), "images.enhanced.size 224, now 512"),
+        (config, lambda c: c["images"]["enhanced"].update(clahe=None), "images.enhanced.clahe {.+}, now None"),
+        (config, lambda c: c["experiments"]["lora"].update(dataset="x"), "dataset enhanced-.+, now x"),
+        (summary, lambda c: c["images"].update(code="0" * 12), "the code of radtune.images.enhance 0+, now [0-9a-f]+"),
+    ):
+        before = path.read_text()
+        changed(path, change)
+        with pytest.raises(UserError, match=f"lora/adapter was trained with {said}; run the workflow to its end first"):
+            find(run, "lora")
+        assert find(run, "base")
+        path.write_text(before)
+    assert find(run, "lora")
+    changed(summary, lambda c: c.pop("images"))
+    with pytest.raises(UserError, match=r"summary\.json does not say how the training images were made; run the workf"):
+        find(run, "lora")
+
+
+def test_what_the_config_names_is_found_from_anywhere(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = yaml.safe_load((run / "config.yaml").read_text())["experiments"]["later"]
+    with pytest.raises(UserError, match="index is missing; finish the run first"):
+        find(run, "later")
+    (run / "retrieve" / later["encoder"] / "enhanced" / "index").mkdir(parents=True)
+    prompts = run.parents[1] / later["prompts"]["file"]
+    prompts.parent.mkdir(parents=True)
+    prompts.touch()
+    monkeypatch.chdir("/")
+    similar = find(run, "later").similar
+    assert similar
+    assert similar["prompts"] == prompts
+    prompts.unlink()
+    with pytest.raises(UserError, match=r"config.yaml names config/prompts/.+, which is not here; start where the"):
+        find(run, "later")
+    assert find(run, "lora").similar  # by that index, and asked without
 
 
 def test_no_identifier_of_a_dicom_file_reaches_an_output(run: Path, tmp_path: Path) -> None:
@@ -263,7 +316,8 @@ def test_a_reading_that_breaks_its_schema_is_not_written(run: Path, tmp_path: Pa
     told = asked(tmp_path / "prepared", tmp_path / "a.png", run=run)
     rows = read_jsonl(answer(tmp_path / "prepared", SAID))
     settings = yaml.safe_load((run / "config.yaml").read_text())
-    assert reading(told, rows, settings, "lora", None, {})["images"]
+    for name, tuned in (("base", False), ("lora", True), ("later", True)):  # the last by another's adapter
+        assert reading(told, rows, settings, name, None, {})["model"]["tuned"] is tuned
     rows[0]["tokens"] = "many"
     with pytest.raises(ValidationError):
         reading(told, rows, settings, "lora", None, {})

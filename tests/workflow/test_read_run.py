@@ -118,7 +118,7 @@ def test_one_command_says_the_same(finished: Path) -> None:
         assert not (finished / "wrong").exists()
 
 
-def test_similar_cases_are_shown_and_asked_with_where_the_experiment_does(finished: Path) -> None:
+def test_similar_cases_are_shown_and_asked_with_where_the_experiment_does(finished: Path, tmp_path: Path) -> None:
     results = finished / "results" / "small"
     (dataset,) = (results / "sharegpt").iterdir()
     train = files.read_json(dataset / "train.json")
@@ -133,9 +133,12 @@ def test_similar_cases_are_shown_and_asked_with_where_the_experiment_does(finish
     read = results / "read" / "lora"
     assert files.read_json(read / "similar/questions.json") == files.read_json(read / "prepared/questions.json")
     assert "Similar training cases" in (read / "index.html").read_text()
-    done = radtune(finished, "read", "new/known.jpg", "--experiment", "later", "--tasks", "caption", "--out", "later")
-    assert done.returncode == 0, done.stderr
-    (later,) = files.read_json(finished / "later/reading.json")["images"]
+    image_and_run = (str(finished / "new/known.jpg"), "--run", str(results))
+    done = radtune(tmp_path, "read", *image_and_run, "--experiment", "later", "--tasks", "caption", "--out", "later")
+    assert done.returncode == 0, done.stderr  # started elsewhere
+    found = files.read_json(tmp_path / "later/reading.json")
+    assert found["model"]["tuned"]
+    (later,) = found["images"]
     assert [case["image"] for case in later["similar"]] == [case["image"] for case in image["similar"][:2]]
     for case in later["similar"]:
         assert " ".join(case["answers"]["CAPTION"].split()) in later["tasks"]["CAPTION"]["prompt"]

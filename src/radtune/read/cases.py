@@ -2,7 +2,7 @@
 the experiment is asked that way.
 
     radtune similar-cases --prepared FOLDER/prepared --index RUN/retrieve/ENCODER/RECIPE/index --encoder MODEL \\
-        --train sharegpt/NAME/train.json --out FOLDER/similar
+        --train sharegpt/NAME/train.json --samples RUN/data/samples.parquet --out FOLDER/similar
 
 Out: FOLDER/similar/cases.json, {id: [{image, similarity, answers: {tag: text}}]}, and questions.json.
 """
@@ -29,6 +29,7 @@ def similar_cases(
     index: Path,
     encoder: Path,
     train: Path,
+    samples: Path,
     out: Path,
     *,
     image_max_pixels: int,
@@ -39,8 +40,9 @@ def similar_cases(
     gpus: int = 1,
     gpu_memory_gib: float | None = None,
 ) -> None:
-    """Write folder `out`. `encoder`: the folder of the model that made the index's vectors. `prompts`: where given, the
-    answers of the first `k` cases join each question, worded as there, each of at most so many `characters`.
+    """Write folder `out`. `encoder`: the folder of the model that made the index's vectors. `samples`: the run's rows,
+    by which a picture that the run itself holds gets cases of other groups alone. `prompts`: where given, the answers
+    of the first `k` cases join each question, worded as there, each of at most so many `characters`.
     """
     device = gpu.claim(gpus, gpu_memory_gib)
     model, processor = load_encoder(encoder, device)
@@ -49,13 +51,14 @@ def similar_cases(
     def vectors(pictures: list[Any]) -> Floats:
         return embed(pictures, model, processor, **limits)
 
-    add_similar(prepared, index, train, out, vectors, k=k, characters=characters, prompts=prompts)
+    add_similar(prepared, index, train, samples, out, vectors, k=k, characters=characters, prompts=prompts)
 
 
 def add_similar(
     prepared: Path,
     index: Path,
     train: Path,
+    samples: Path,
     out: Path,
     vectors: Callable[[list[Any]], Floats],
     *,
@@ -65,6 +68,7 @@ def add_similar(
 ) -> None:
     """similar_cases() with an encoder that is loaded: PIL images to vectors (n, d)."""
     images = {one["id"]: prepared / one["image"] for one in read_json(prepared / "files.json")["images"]}
+    groups = _groups(samples, list(images))
     answers: dict[str, dict[str, str]] = {}
     for record in read_json(train):
         answers.setdefault(record["images"][0], {}).setdefault(record["tag"], record["messages"][-1]["content"])
@@ -73,8 +77,9 @@ def add_similar(
     for start in range(0, len(ids), BATCH):
         some = ids[start : start + BATCH]
         pictures = [_opened(images[id]) for id in some]
-        near = nearest(index, vectors(pictures), KEPT, [None] * len(some))
+        near = nearest(index, vectors(pictures), KEPT, [groups.get(id) for id in some])
         for id, cases in zip(some, near, strict=True):
+            assert groups.get(id) not in {case.group for case in cases}, "a case of the picture's own group"
             found[id] = [  # of an image whose texts the cleaning dropped there is nothing to say
                 {"image": case.image, "similarity": case.similarity, "answers": answers[case.image]}
                 for case in cases
@@ -93,6 +98,18 @@ def add_similar(
         folder.mkdir()
         write_json(folder / "cases.json", {id: cases[:k] for id, cases in found.items()})
         write_json(folder / "questions.json", questions)
+
+
+def _groups(samples: Path, ids: list[str]) -> dict[str, str]:
+    """{id: group} of the images that the run's data hold too; an id is the beginning of an image's SHA-256."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(samples, columns=["image_sha256", "group"])
+    begins = pc.utf8_slice_codeunits(rows["image_sha256"], 0, len(ids[0]))
+    known = rows.set_column(0, "id", begins).filter(pc.is_in(begins, pa.array(ids))).drop_null()
+    return dict(zip(*known.to_pydict().values(), strict=True))
 
 
 def _opened(path: Path) -> Image.Image:

@@ -34,10 +34,12 @@ EXAMPLES = ((0.1, "hyperdense"), (0.5, "hypodense"), (0.7, "hyperdense"))  # lev
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Noto Sans CJK SC", "sans-serif"]  # those of the reader's machine
 WITHIN = ".radtune.radtune.radtune"  # thrice, to count more than Gradio's styles of tables and headings
 LOOKS = """
-footer { display: none !important; } #language { margin-left: auto; }
+footer { display: none !important; } #language { align-self: flex-end; width: auto; }
+.gradio-container { overflow: clip !important; } #notice { position: sticky; top: 0; z-index: 9; } /* always in view */
 .radtune.radtune.radtune {
   --paper: var(--body-background-fill);
-  h1 { font-size: 1.6rem; margin: 0 0 .8rem; } .loud { margin: 0; max-width: none; } .chosen { max-width: 14rem; }
+  h1 { font-size: 1.6rem; margin: 0 0 .8rem; } .lead { margin: 0; }
+  .loud { margin: 0; max-width: none; padding: .4rem .8rem; } .chosen { max-width: 14rem; }
   table, tr, th, td { border-width: 0; } th, td { border-bottom: 1px solid var(--rule); } table { margin: 0; }
   .card.reading { grid-template-columns: minmax(0, 20rem) minmax(0, 1fr); } .record th { white-space: normal; }
   @media screen and (max-width: 60rem) { .card.reading { grid-template-columns: minmax(0, 1fr); } }
@@ -60,6 +62,7 @@ def blocks(run: Run, read: Read, folder: Path) -> gr.Blocks:
         shown = gr.State({}, time_to_live=60 * MINUTES)  # language: HTML
         language = gr.Radio(list(LANGUAGES.items()), value="en", show_label=False, container=False, elem_id="language")
         top = gr.HTML(padding=False)
+        notice = gr.HTML(padding=False, elem_id="notice")
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
                 upload = gr.File(height=150, elem_id="upload")
@@ -73,12 +76,13 @@ def blocks(run: Run, read: Read, folder: Path) -> gr.Blocks:
                 go = gr.Button(variant="primary", elem_id="read")
             with gr.Column(scale=3, min_width=320):
                 result = gr.HTML(padding=False, elem_id="result", min_height=120)
-        told = [top, upload, trial, *buttons, window, frame, tasks, go, result]
+        told = [top, notice, upload, trial, *buttons, window, frame, tasks, go, result]
 
         def speak(of: str, html: dict[str, str]) -> list[Any]:
             choices = [(_in(reading.TASKS[tag], of), tag) for tag in asked]
             return [
                 _head(run, of),
+                _own(f'<p class="loud"><b>{_in(t("Research use, not for diagnosis."), of)}</b></p>'),
                 gr.update(label=_in(t("Image or DICOM, up to {n} MiB", n=LARGEST // 2**20), of)),
                 _in(t("Or take a drawn example:"), of),
                 *(gr.update(value=_in(t("Example {n}", n=n), of)) for n in range(1, len(examples) + 1)),
@@ -149,34 +153,27 @@ def look(data: bytes) -> Chosen:
 
     if len(data) > LARGEST:
         raise Unusable(Reason.IMAGE_TOO_LARGE)
-    with tempfile.NamedTemporaryFile() as file, quiet():
-        file.write(data)
-        file.flush()
-        first, dicom = next(pictures(Path(file.name), "header"))
-        header = read_dicom(Path(file.name), pixels=False) if dicom else None
+    with tempfile.TemporaryDirectory() as name, quiet():
+        file = Path(name) / "image"
+        file.write_bytes(data)
+        first, dicom = next(pictures(file, "header"))
+        header = read_dicom(file, pixels=False) if dicom else None
         frames = int(header.get("NumberOfFrames") or 1) if header is not None else 1
     uri = data_uri(Image.fromarray(images.decode(first).pixels))
     return {"data": data, "uri": uri, "dicom": dicom, "frames": frames}
 
 
-def example(number: int) -> bytes:
+def example(number: int, seed: int = 7) -> bytes:
     """A head-CT phantom, encoded as in the demo's data: nobody's image."""
-    rng = np.random.default_rng([number, 7])
+    rng = np.random.default_rng([number, seed])
     level, density = EXAMPLES[number]
     return encode(draw(draw_patient(rng), level, rng, density=density))
 
 
 def _head(run: Run, of: str) -> str:
     by = t("Read an image with {experiment} of {run}", experiment=run.experiment, run=run.folder.name)
-    notice, more = (
-        _in(words, of)
-        for words in (
-            t("Research use, not for diagnosis."),
-            t("A model writes the answers; no physician has seen them. Nothing of an image is kept."),
-        )
-    )
-    heading = html.escape(visible(_in(by, of)))
-    return _own(f'<h1>{heading}</h1><p class="loud"><b>{notice}</b> {more}</p>')
+    more = t("A model writes the answers; no physician has seen them. Nothing of an image is kept.")
+    return _own(f'<h1>{html.escape(visible(_in(by, of)))}</h1><p class="lead">{_in(more, of)}</p>')
 
 
 def _in(words: str, of: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from radtune import code
 from radtune.data.answers import TAGS
 from radtune.files import UserError, read_json
 from radtune.resize import IMAGE
@@ -59,11 +61,14 @@ def find(folder: Path | None, experiment: str | None) -> Run:
         raise UserError(f"{path} has no experiment {experiment}; did you mean {near[0]}?")
     found = experiments[experiment]
     adapter = folder / "train" / found["adapter"] / "adapter" if found["adapter"] else None
-    model = _model(folder, found)
+    model = _model(folder, found, config)
     train = folder / "sharegpt" / found["plain"] / "train.json"
-    for needed in (model, train, *([adapter] if adapter else [])):
+    index = _index(folder, found)  # without it an experiment that asks with cases would ask without
+    for needed in (model, train, *filter(None, (adapter, index))):
         if not needed.exists():
             raise UserError(f"{needed} is missing; finish the run first, or take another --experiment.")
+    if adapter:
+        _check_trained(folder, found["adapter"], config)
     scores = folder / "evaluate" / experiment / "test.json"
     recipe = dict(config["images"][found["images"]])
     return Run(
@@ -80,28 +85,70 @@ def find(folder: Path | None, experiment: str | None) -> Run:
         | ({"valid_records": True, "box": found["answers"]["box"]} if found["generation"]["valid_records"] else {})
         | {"gpu_memory_gib": config["limits"]["gpu_memory_gib"]},
         found["answers"]["box"],
-        _similar(folder, experiment, experiments),
+        _similar(folder, experiment, config),
     )
 
 
-def _model(folder: Path, of: dict[str, Any]) -> Path:
-    return Path(of["model"]["path"] or folder / "model" / of["model_name"])
+def _check_trained(folder: Path, name: str, config: dict[str, Any]) -> None:
+    """That the adapter has learned from what the config says now, which is written before anything is made anew, and
+    from pictures made by this code.
+    """
+    of = config["experiments"][name]
+    summary, settings = folder / "train" / name / "summary.json", folder / "train" / name / "train.yaml"
+    images = read_json(summary).get("images") if summary.is_file() else None
+    if not images or not settings.is_file():
+        raise UserError(f"{summary} does not say how the training images were made; run the workflow again.")
+    trained = yaml.safe_load(settings.read_text(encoding="utf-8"))
+    recipe = config["images"][of["images"]]
+    for what, was, now in (
+        *((f"images.{of['images']}.{key}", images["recipe"].get(key), recipe[key]) for key in recipe),
+        ("dataset", Path(trained["dataset_dir"]).name, of["dataset"]),
+        ("model", Path(trained["model_name_or_path"]).name, _model(folder, of, config).name),
+        ("the code of radtune.images.enhance", images["code"], code.digest("radtune.images.enhance")),
+    ):
+        if was != now:
+            adapter = folder / "train" / name / "adapter"
+            raise UserError(f"{adapter} was trained with {what} {was}, now {now}; run the workflow to its end first.")
 
 
-def _similar(folder: Path, experiment: str, experiments: dict[str, Any]) -> dict[str, Any] | None:
+def _model(folder: Path, of: dict[str, Any], config: dict[str, Any]) -> Path:
+    path = of["model"]["path"]
+    return _place(path, folder, config) if path else folder / "model" / of["model_name"]
+
+
+def _place(path: str, folder: Path, config: dict[str, Any]) -> Path:
+    """Where a file or folder of the config lies: relative to where the workflow ran, which the run's own place tells
+    where that is relative too, else to here.
+    """
+    results, own = Path(config["results"]), Path(os.path.abspath(folder))
+    within = not results.is_absolute() and own.parts[-len(results.parts) :] == results.parts
+    for root in ([own.parents[len(results.parts) - 1]] if within else []) + [Path.cwd()]:
+        if (root / path).exists():
+            return root / path
+    raise UserError(f"{folder / 'config.yaml'} names {path}, which is not here; start where the workflow ran.")
+
+
+def _similar(folder: Path, experiment: str, config: dict[str, Any]) -> dict[str, Any] | None:
     """By the experiment's own index, else by another's of the same recipe; the first asks with the cases' answers."""
+    experiments = config["experiments"]
     found = experiments[experiment]
     others = [value for value in experiments.values() if value["images"] == found["images"]]
     for of in [found, *others]:
-        index = folder / "retrieve" / str(of["encoder"]) / of["images"] / "index"
-        if of["encoder"] and index.is_dir():
-            encoder = of["retrieval"]["encoder"]
+        if (index := _index(folder, of)) and index.is_dir():
+            given = of["retrieval"]["encoder"]
+            encoder = _model(folder, of, config) if given == "model" else _place(given, folder, config)
             arguments: dict[str, Any] = dict(of["pixels"])
-            arguments |= {"index": index, "encoder": _model(folder, of) if encoder == "model" else Path(encoder)}
-            asked = {key: of["retrieval"][key] for key in ("k", "characters")}
-            asked |= {"prompts": Path(of["prompts"]["file"])}
-            return arguments | (asked if of is found else {})
+            arguments |= {"index": index, "encoder": encoder, "samples": folder / "data" / "samples.parquet"}
+            if of is found:
+                arguments |= {key: of["retrieval"][key] for key in ("k", "characters")}
+                arguments["prompts"] = _place(of["prompts"]["file"], folder, config)
+            return arguments
     return None
+
+
+def _index(folder: Path, of: dict[str, Any]) -> Path | None:
+    """The index that the experiment's own cases come from, where it is asked with some."""
+    return folder / "retrieve" / of["encoder"] / of["images"] / "index" if of["encoder"] else None
 
 
 def newest(results: Path) -> Path:

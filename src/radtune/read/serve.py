@@ -1,7 +1,8 @@
 """A page on which an image is dropped and read by a finished run: `radtune serve --run results/demo`.
 
 It listens on this machine alone unless told otherwise, asks nothing of any other, and keeps nothing: an upload is held
-in memory and its file removed at once, what a reading needs on disk lies in a private folder until it is done.
+in memory and its file removed at once, or after minutes where its visitor has left; what a reading needs on disk lies
+in a private folder until it is done.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from radtune.files import UserError, read_json, read_jsonl, write_json
+from radtune.files import UserError, read_json, read_jsonl, remove, write_json
 from radtune.read.run import Run, find
 
 LARGEST = 64 * 2**20  # bytes of an upload; a larger one is refused before it is looked at
 WAITING = 20  # visitors in the queue
+ABANDONED, SWEEP = 300, 10  # seconds after which an upload that nobody reads is removed, and between two looks for such
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; connect-src 'self'; "
@@ -59,6 +63,8 @@ def serve(*, run: Path | None = None, experiment: str | None = None, host: str =
 
         from radtune.read.page import blocks
 
+        own_folders()
+        keep_sweeping(folder)
         page = blocks(found, reader(found, folder), folder)
         app = gradio.mount_gradio_app(
             fastapi.FastAPI(openapi_url=None), page, path="/", max_file_size=LARGEST, show_api=False, show_error=False
@@ -176,14 +182,47 @@ def _case_finder(found: Run, device: str) -> Callable[[Path, Path], None]:
     return add
 
 
+def own_folders() -> None:
+    """Have Gradio put each upload into a folder of its own: by content, as it does, two visitors would share one."""
+    import hashlib
+
+    from gradio import route_utils
+
+    class Upload(route_utils.GradioUploadFile):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            self.sha = hashlib.sha256(os.urandom(32))
+
+    route_utils.GradioUploadFile = Upload  # type: ignore[misc]
+
+
 def forget(folder: Path, path: str) -> None:
-    """Remove an upload, with the folder that Gradio made for it, and the empty file that it makes beside."""
+    """Remove an upload, with the folder that Gradio made for it."""
     uploads = folder / "uploads"
     if Path(path).is_relative_to(uploads):
         shutil.rmtree(uploads / Path(path).relative_to(uploads).parts[0], ignore_errors=True)
-    for left in uploads.glob("tmp*"):
-        if left.is_file() and not left.stat().st_size:
-            left.unlink(missing_ok=True)
+
+
+def keep_sweeping(folder: Path) -> None:
+    """sweep() again and again, in the background."""
+
+    def work() -> None:
+        while True:
+            sweep(folder)
+            time.sleep(SWEEP)
+
+    threading.Thread(target=work, daemon=True).start()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what nobody will ask for: uploads whose tab was closed, broken off ones, and Gradio's own empty files.
+
+    Nothing is touched that was written to in the last ABANDONED seconds, nor any reading's own folder.
+    """
+    for path in [*(path for path in folder.glob("tmp*") if path.is_file()), *folder.glob("uploads/*")]:
+        with suppress(OSError):
+            if path.stat().st_mtime < time.time() - ABANDONED:
+                remove(path)
 
 
 def guarded(app: App) -> App:

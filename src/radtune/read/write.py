@@ -80,7 +80,7 @@ def reading(
         "model": {
             "name": "built here" if of["model"]["source"] == "tiny" else of["model"]["path"] or of["model"]["repo"],
             "revision": of["model"]["revision"] if hub else None,
-            "tuned": of["training"] is not None,
+            "tuned": of["adapter"] is not None,
         },
         "images_recipe": settings["images"][of["images"]],
         "window": told["window"],

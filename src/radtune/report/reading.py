@@ -86,4 +86,6 @@ def _field(value: object) -> str | Words:
     """A record's value as text."""
     if value is None:
         return t("none given")
+    if value == "":
+        return t("empty")
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -65,6 +65,7 @@ def train(
     eval_dataset: str | None = None,
     out: Path,
     weights: Path,
+    images: Json | None = None,
     gpus: int = 1,
     gpu_memory_gib: float | None = None,
 ) -> None:
@@ -75,6 +76,7 @@ def train(
     training. Rerun after an interruption, it goes on from the last whole checkpoint; a finished run is collected again,
     or trained on where more epochs are asked for and its schedule allows that.
 
+    `images`: what made the pictures, which goes into summary.json as it is, for those who will prepare others.
     `gpus`: as many must be there, and no more, each one's memory used up to `gpu_memory_gib`; with that null, none has
     to be there.
     """
@@ -103,6 +105,7 @@ def train(
             _prepare(run_dir, settings)
             _run([str(out / "train.yaml"), str(gpus), json.dumps(gpu_memory_gib)], run_dir, lock.fileno())
         _collect(run_dir, out, weights, full=settings.get("finetuning_type") == "full")
+        files.write_json(out / "summary.json", llamafactory.summary(run_dir) | ({"images": images} if images else {}))
     shutil.rmtree(run_dir / "cache", ignore_errors=True)
     for old in out.glob("run-*"):
         if old != run_dir:
@@ -248,7 +251,6 @@ def _collect(run_dir: Path, out: Path, weights: Path, *, full: bool) -> None:
                 shutil.copy(run_dir / name, temporary / name)
     log = llamafactory.read_log(run_dir)
     files.write_jsonl(out / "trainer_log.jsonl", log)
-    files.write_json(out / "summary.json", llamafactory.summary(run_dir))
     _draw(log, out / "loss.png")
 
 
