@@ -462,7 +462,8 @@ def preflight_flags(wildcards):
 
 def preflight_aside(wildcards):
     """What the check says beside that: none of it is training's, which must not start again when it changes."""
-    rates = flags({key: value for key, value in CONFIG["budget"].items() if value})
+    cards = workflow.get_rule("train_adapter").resources["gpu"].constrain(workflow.global_resources.get("gpu")).value
+    rates = flags({"training_gpus": cards} | {key: value for key, value in CONFIG["budget"].items() if value})
     splits = EXPERIMENTS[wildcards.experiment]["generation"]["splits"]
     return f"--prompts {shlex.join(sharegpt_file(f'{split}.json')(wildcards) for split in splits)} {rates}".strip()
 

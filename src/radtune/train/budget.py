@@ -54,19 +54,21 @@ def preflight(
     out: Path,
     picture: Path,
     gpus: int = 1,
+    training_gpus: int = 1,
     gpu_memory_gib: float | None = None,
 ) -> None:
     """Check `settings` (LLaMA-Factory's arguments) against model, samples and device; write what was found.
 
     `prompts`: the ShareGPT files to predict. `prediction`: its image_max_pixels and image_min_pixels.
     `tokens_per_second`, padding not counted, and `price_per_hour`, in any currency, make hours and cost; without them
-    none is claimed. Raises UserError for what is wrong: see the functions below.
+    none is claimed. Of `gpus` one is used, with up to `gpu_memory_gib` of its memory; training will have
+    `training_gpus`. Raises UserError for what is wrong: see the functions below.
     """
     os.environ |= launch.OFFLINE
+    seen = gpu.claim_one(gpus, gpu_memory_gib)
     import torch
     from transformers import AutoConfig, AutoProcessor
 
-    seen = gpu.check(gpus, gpu_memory_gib)
     settings = DEFAULTS | settings
     check_torch(torch.__version__)
     check_dtype(settings, seen > 0, seen > 0 and torch.cuda.is_bf16_supported(including_emulation=False))
@@ -86,7 +88,7 @@ def preflight(
     check_cutoff(settings, records, samples)
 
     train = [sample.total for sample in samples[dataset]]
-    epoch = lengths.epoch(train, settings, max(seen, 1))
+    epoch = lengths.epoch(train, settings, training_gpus if seen else 1)
     shape = {"batch": settings["per_device_train_batch_size"], "length": epoch["longest"]}
     images = [sum(tokens[image] for image in record["images"]) for record in records[dataset]]
     shape["patches"] = _patches(images, train, processor, settings) * shape["batch"]
@@ -107,7 +109,7 @@ def preflight(
         "training": training(settings, epoch, tokens_per_second, price_per_hour),
         "memory": memory,
     }
-    if seen == 1:
+    if seen:
         from radtune.train import trial
 
         gpu.cap(gpu_memory_gib, 0)

@@ -77,8 +77,8 @@ def train(
     training. Rerun after an interruption, it goes on from the last whole checkpoint; a finished run is collected again,
     or trained on where more epochs are asked for and its schedule allows that.
 
-    `gpus`: as many must be there, and no more, each one's memory used up to `gpu_memory_gib`; with that null, none has
-    to be there.
+    `gpus`: as many are used, each one's memory up to `gpu_memory_gib`; beside several there must be no more. With that
+    null, none has to be there.
     """
     places: dict[str, Any] = {
         "model": model,
