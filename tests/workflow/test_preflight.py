@@ -284,6 +284,15 @@ def test_what_is_found_is_written_down(data: Path, tmp_path: Path) -> None:
             {"template": "qwen3_vl"},
             "template is qwen3_vl, but this qwen3_vl answers without a thought: set template: qwen3",
         ),
+        (
+            {"learning_rat": 1},
+            r"^training\.learning_rat is no argument of LLaMA-Factory; did you mean learning_rate\?$",
+        ),
+        (
+            {"lr_scheduler_type": "cosin"},
+            r"^training\.lr_scheduler_type: LLaMA-Factory refuses it: cosin is not a valid",
+        ),
+        ({"load_best_model_at_end": True}, r"^training\.load_best_model_at_end: LLaMA-Factory refuses it: .* to match"),
         ({"bf16": True}, "bf16 is true, but torch sees no GPU here; set bf16: false"),
         (
             {"prediction": LIMITS | {"image_max_pixels": 64 * 64}},

@@ -10,16 +10,20 @@ longest batch follow. Nothing is trained.
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from radtune import files, gpu
 from radtune.flags import Json
-from radtune.train import launch, lengths
+from radtune.train import launch, lengths, llamafactory
 
 # LLaMA-Factory's own, for what the settings leave out
 DEFAULTS: dict[str, Any] = {
@@ -69,9 +73,12 @@ def preflight(
     import torch
     from transformers import AutoConfig, AutoProcessor
 
-    settings = DEFAULTS | settings
+    places = {"model": model, "dataset_dir": dataset_dir, "media_dir": media_dir, "output_dir": out.parent}
+    train_yaml = llamafactory.render(settings, **places, adapter=None, dataset=dataset, eval_dataset=eval_dataset)
+    given, settings = settings, DEFAULTS | settings
     check_torch(torch.__version__)
     check_dtype(settings, seen > 0, seen > 0 and torch.cuda.is_bf16_supported(including_emulation=False))
+    check_arguments(given, train_yaml)
     processor = AutoProcessor.from_pretrained(model)
     config = AutoConfig.from_pretrained(model)
     check_template(settings["template"], config.model_type, processor)
@@ -109,7 +116,7 @@ def preflight(
         "training": training(settings, epoch, tokens_per_second, price_per_hour),
         "memory": memory,
     }
-    if seen:
+    if seen and not (settings.get("deepspeed") or settings.get("fsdp")):  # which want several processes
         from radtune.train import trial
 
         gpu.cap(gpu_memory_gib, 0)
@@ -148,6 +155,30 @@ def check_dtype(settings: dict[str, Any], on_gpu: bool, has_bf16: bool) -> None:
         raise files.UserError(
             "training.bf16 is true, but torch sees no GPU here; set bf16: false, or use_cpu: true to train on the CPU."
         )
+
+
+def check_arguments(settings: dict[str, Any], train_yaml: str) -> None:
+    """Raises UserError for a setting that LLaMA-Factory's own parser does not know, or does not take in the file."""
+    from llamafactory.hparams.parser import _TRAIN_ARGS
+    from transformers import HfArgumentParser
+
+    known = [field.name for part in _TRAIN_ARGS for field in fields(part)]
+    for key in settings:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0)
+            raise files.UserError(f"training.{key} is no argument of LLaMA-Factory; did you mean {near[0]}?")
+    parser, arguments = HfArgumentParser(_TRAIN_ARGS), yaml.safe_load(train_yaml)
+
+    def refusal(left_out: str = "") -> str:
+        try:
+            parser.parse_dict({key: value for key, value in arguments.items() if key != left_out})
+        except (ValueError, AssertionError, ImportError) as error:
+            return " ".join(str(error).split())
+        return ""
+
+    if words := refusal():
+        key = next((f".{key}" for key in settings if not refusal(key)), "")  # the parser itself seldom names it
+        raise files.UserError(f"training{key}: LLaMA-Factory refuses it: {words}")
 
 
 def check_template(template: str | None, model_type: str, processor: Any) -> None:
