@@ -269,6 +269,15 @@ def test_what_is_found_is_written_down(data: Path, tmp_path: Path) -> None:
         assert picture.width > 500
 
 
+def test_where_max_samples_are_taken_only_those_count(data: Path, tmp_path: Path) -> None:
+    totals = measured(data, "qwen3_vl_nothink")[:20]
+    assert sorted(totals) == sorted(map(len, encoded(data, tmp_path / "theirs", max_samples=20)))
+    found = preflight(data, tmp_path, max_samples=20)
+    assert (found["epoch"]["sequences"], found["epoch"]["updates"]) == (20, 3)
+    assert found["training"]["tokens"] == 3 * sum(totals)
+    assert found["tokens"]["val"]["all"]["count"] == 7
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [

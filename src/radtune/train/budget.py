@@ -85,7 +85,8 @@ def preflight(
 
     info = files.read_json(dataset_dir / "dataset_info.json")
     names = [dataset, *([eval_dataset] if eval_dataset else [])]
-    records = {name: files.read_json(dataset_dir / info[name]["file_name"]) for name in names}
+    used = slice(settings.get("max_samples"))  # of each data set LLaMA-Factory takes the first
+    records = {name: files.read_json(dataset_dir / info[name]["file_name"])[used] for name in names}
     if not records[dataset]:
         raise files.UserError(f"{dataset_dir / info[dataset]['file_name']}: holds no samples to train on.")
     asked = {path.stem: files.read_json(path) for path in prompts or []}
