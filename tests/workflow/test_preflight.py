@@ -100,24 +100,23 @@ def encoded(data: Path, out: Path, **settings: Any) -> list[list[int]]:
     return [list(ids) for ids in found["train_dataset"]["input_ids"]]
 
 
-def measured(data: Path, template: str) -> list[int]:
+def measured(data: Path) -> list[int]:
     processor = AutoProcessor.from_pretrained(data / "tiny")
     records = files.read_json(data / "train.json")
     sizes = lengths.image_sizes(records, data)
     tokens = budget.image_tokens(sizes, processor, LIMITS, LIMITS)
-    return [sample.total for sample in lengths.measure(records, processor, tokens, template)]
+    return [sample.total for sample in lengths.measure(records, processor, tokens)]
 
 
-@pytest.mark.parametrize("template", ["qwen3_vl_nothink", "qwen3_vl"])
-def test_lengths_are_those_of_the_trainers_own_encoding(data: Path, tmp_path: Path, template: str) -> None:
-    ours = measured(data, template)
-    assert ours == [len(ids) for ids in encoded(data, tmp_path, template=template)]
+def test_lengths_are_those_of_the_trainers_own_encoding(data: Path, tmp_path: Path) -> None:
+    ours = measured(data)
+    assert ours == [len(ids) for ids in encoded(data, tmp_path)]
     assert len(set(ours)) > 20
 
 
 def test_packs_are_the_trainers_own(data: Path, tmp_path: Path) -> None:
     packed = encoded(data, tmp_path, neat_packing=True)
-    ours = lengths.packs(measured(data, "qwen3_vl_nothink"), SETTINGS | {"neat_packing": True})
+    ours = lengths.packs(measured(data), SETTINGS | {"neat_packing": True})
     assert len(packed) == len(ours)
     assert {len(ids) for ids in packed} == {SETTINGS["cutoff_len"]}
 
@@ -174,7 +173,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_estimate_is_near_what_the_trainer_takes(data: Path, tmp_path: Path, changed: dict[str, Any]) -> None:
     settings = SETTINGS | changed
     model = data / settings.pop("model", "tiny")
-    records, totals = files.read_json(data / "train.json"), measured(data, "qwen3_vl_nothink")
+    records, totals = files.read_json(data / "train.json"), measured(data)
     longest = max(range(len(records)), key=totals.__getitem__)
     info = files.read_json(data / "dataset_info.json")["train"]
     watch = Peak()
@@ -254,7 +253,7 @@ def preflight(
 
 def test_what_is_found_is_written_down(data: Path, tmp_path: Path) -> None:
     found = preflight(data, tmp_path)
-    totals = measured(data, "qwen3_vl_nothink")
+    totals = measured(data)
     assert found["tokens"]["train"]["all"]["max"] == max(totals)
     assert found["tokens"]["train"]["CAPTION"]["count"] + found["tokens"]["train"]["OBSERVATION"]["count"] == 61
     assert found["tokens"]["val (prompt)"]["all"]["max"] < found["tokens"]["val"]["all"]["max"]
@@ -270,7 +269,7 @@ def test_what_is_found_is_written_down(data: Path, tmp_path: Path) -> None:
 
 
 def test_where_max_samples_are_taken_only_those_count(data: Path, tmp_path: Path) -> None:
-    totals = measured(data, "qwen3_vl_nothink")[:20]
+    totals = measured(data)[:20]
     assert sorted(totals) == sorted(map(len, encoded(data, tmp_path / "theirs", max_samples=20)))
     found = preflight(data, tmp_path, max_samples=20)
     assert (found["epoch"]["sequences"], found["epoch"]["updates"]) == (20, 3)
@@ -302,6 +301,10 @@ def test_where_max_samples_are_taken_only_those_count(data: Path, tmp_path: Path
             r"^training\.lr_scheduler_type: LLaMA-Factory refuses it: cosin is not a valid",
         ),
         ({"load_best_model_at_end": True}, r"^training\.load_best_model_at_end: LLaMA-Factory refuses it: .* to match"),
+        (
+            {"default_system": "You are a radiologist."},
+            "default_system: remove it, prediction asks without a system turn",
+        ),
         ({"bf16": True}, "bf16 is true, but torch sees no GPU here; set bf16: false"),
         (
             {"prediction": LIMITS | {"image_max_pixels": 64 * 64}},
@@ -318,7 +321,7 @@ def test_what_is_wrong_is_one_sentence(data: Path, tmp_path: Path, changed: dict
 
 @pytest.mark.parametrize("packing", [False, True])
 def test_the_trainer_cuts_nothing_where_the_check_says_nothing(data: Path, tmp_path: Path, packing: bool) -> None:
-    most = max(measured(data, "qwen3_vl_nothink"))
+    most = max(measured(data))
     pad = AutoProcessor.from_pretrained(data / "tiny").tokenizer.pad_token_id
     cuts = most - 1 + packing  # a pack has room for one token less than its cutoff
     for cutoff, longest in ((cuts, most - 1), (cuts + 1, most)):
@@ -337,15 +340,15 @@ def fits(most: int, packing: bool) -> int:
     return next(n for n in range(most + packing, most + 9) if n % 8 == 0)
 
 
-def test_a_model_that_thinks_takes_the_other_template(data: Path, tmp_path: Path) -> None:
+def test_a_model_that_thinks_is_refused(data: Path, tmp_path: Path) -> None:
     shutil.copytree(data / "tiny", tmp_path / "thinking")
     (tmp_path / "thinking" / "chat_template.jinja").write_text(
         tiny.CHAT_TEMPLATE.replace("<|im_start|>assistant\\n", "<|im_start|>assistant\\n<think>\\n")
     )
     processor = AutoProcessor.from_pretrained(tmp_path / "thinking")
-    budget.check_template("qwen3_vl", "qwen3_vl", processor)
-    with pytest.raises(files.UserError, match=r"begins its answers with a thought: set template: qwen3_vl\.$"):
-        budget.check_template("qwen3_vl_nothink", "qwen3_vl", processor)
+    for template in ("qwen3_vl", "qwen3_vl_nothink"):
+        with pytest.raises(files.UserError, match=r"begins its answers with a thought, .*; take its Instruct model\.$"):
+            budget.check_template(template, "qwen3_vl", processor)
 
 
 def test_on_a_gpu_the_longest_sample_is_tried(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ DEFAULTS: dict[str, Any] = {
     "num_train_epochs": 3.0,
     "max_steps": -1,
 }
-TEMPLATES = {"qwen3_vl": ("qwen3_vl_nothink", "qwen3_vl"), "qwen3_vl_moe": ("qwen3_vl_nothink", "qwen3_vl")}
+TEMPLATES = {"qwen3_vl": "qwen3_vl_nothink", "qwen3_vl_moe": "qwen3_vl_nothink"}
 SLOW_TORCH = "2.9."  # its Conv3D, which cuts images into patches, takes 10 to 20 times as long
 # How far the estimate of memory may lie from what LLaMA-Factory takes of torch's allocator; the tests hold it to that
 TOLERANCE = 0.05
@@ -92,7 +92,7 @@ def preflight(
     asked = {path.stem: files.read_json(path) for path in prompts or []}
     sizes = lengths.image_sizes((r for group in (records, asked) for part in group.values() for r in part), media_dir)
     tokens = image_tokens(sizes, processor, settings, prediction)
-    samples = {name: lengths.measure(part, processor, tokens, settings["template"]) for name, part in records.items()}
+    samples = {name: lengths.measure(part, processor, tokens) for name, part in records.items()}
     check_cutoff(settings, records, samples)
 
     train = [sample.total for sample in samples[dataset]]
@@ -103,7 +103,7 @@ def preflight(
     memory = check_memory(model, settings, shape, gpu_memory_gib)
     tagged = {name: _by_tag(records[name], [sample.total for sample in samples[name]]) for name in names}
     for name, part in asked.items():
-        prompted = lengths.measure(part, processor, tokens, settings["template"])
+        prompted = lengths.measure(part, processor, tokens)
         tagged[f"{name} (prompt)"] = _by_tag(part, [sample.prompt for sample in prompted])
     found = {
         "model": {"architectures": config.architectures, "template": settings["template"]},
@@ -187,11 +187,16 @@ def check_template(template: str | None, model_type: str, processor: Any) -> Non
     if model_type not in TEMPLATES:
         return
     turn = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
-    thinks = "<think>" in processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
-    right = TEMPLATES[model_type][thinks]
-    if template != right:
-        kind = "begins its answers with a thought" if thinks else "answers without a thought"
-        raise files.UserError(f"training.template is {template}, but this {model_type} {kind}: set template: {right}.")
+    if "<think>" in processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False):
+        raise files.UserError(
+            f"model: this {model_type} begins its answers with a thought, which would be scored as a part of them; "
+            "take its Instruct model."
+        )
+    if template != TEMPLATES[model_type]:
+        raise files.UserError(
+            f"training.template is {template}, but this {model_type} answers without a thought: set template: "
+            f"{TEMPLATES[model_type]}."
+        )
 
 
 def image_tokens(
