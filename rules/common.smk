@@ -143,9 +143,10 @@ def gpu_job(hours, mem_mb):
     """Resources of a rule that needs a GPU; `limit` is for its command, and stands here since it makes nothing stale.
 
     The Kubernetes executor wants the manufacturer, and writes limits, which GPUs need there, where scale is 0. `hours`
-    are twice what arithmetic says for 8B on a 24 GB card: 12 to train 27,000 samples of 400 tokens three times, with 6
-    operations a parameter and token at 35e12 a second; 4 to predict 7,000 samples in batches of 16, 768 tokens of 40 ms
-    each. They double on each retry, which goes on where the job was stopped.
+    are up to twice what arithmetic says for 8B on a 24 GB card and the 175,000 rows of MedTrinity: 80 to train 157,000
+    samples of 400 tokens three times, with 6 operations a parameter and token at 35e12 a second; 5 to predict 8,750
+    samples in batches of 16, 768 tokens of 40 ms each. A retry gets twice as many, and goes on where the job was stopped:
+    training from its last checkpoint, prediction from its last batch.
     """
     gib = CONFIG["limits"]["gpu_memory_gib"]
     return {

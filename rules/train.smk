@@ -49,7 +49,7 @@ rule train_adapter:
     benchmark:
         "<benchmarks>/train_adapter/{experiment}.jsonl"
     resources:
-        **gpu_job(hours=24, mem_mb=MODEL_MEMORY),
+        **gpu_job(hours=160, mem_mb=MODEL_MEMORY),
     params:
         code=digest("radtune.train.launch"),
         flags=train_flags,
