@@ -440,33 +440,37 @@ def validates():
     return CONFIG["split"]["by"] == "official" or CONFIG["split"]["fractions"]["validation"] > 0
 
 
+def training_settings(wildcards):
+    settings = EXPERIMENTS[wildcards.experiment]["training"]
+    return settings if validates() else settings | {"eval_strategy": "no"}
+
+
 def train_flags(wildcards):
     found = EXPERIMENTS[wildcards.experiment]
     adapter = init_adapter(wildcards)
-    validation = validates()
-    settings = found["training"] | ({} if validation else {"eval_strategy": "no"})
     return flags(
-        {"settings": settings, "dataset": "train", "media_dir": MEDIA}
+        {"settings": training_settings(wildcards), "dataset": "train", "media_dir": MEDIA}
         | {"dataset_dir": f"{RESULTS}/sharegpt/{found['dataset']}", "out": f"{RESULTS}/train/{wildcards.experiment}"}
-        | ({"eval_dataset": "validation"} if validation else {})
+        | ({"eval_dataset": "validation"} if validates() else {})
         | ({"adapter": adapter} if adapter else {})
     )
 
 
 def preflight_flags(wildcards):
-    """What the check shares with training, and the pixel limits of prediction, which are training's."""
-    training = EXPERIMENTS[wildcards.experiment]["training"]
-    given = {"settings": training, "prediction": {key: training[key] for key in PIXELS}, "media_dir": MEDIA}
+    """What the check shares with training, and the pixel limits of prediction."""
+    pixels = {key: EXPERIMENTS[wildcards.experiment]["pixels"][key] for key in PIXELS}
+    given = {"settings": training_settings(wildcards), "prediction": pixels, "media_dir": MEDIA}
     given |= {"dataset": "train", "dataset_dir": sharegpt_file("")(wildcards).rstrip("/")}
     return flags(given | ({"eval_dataset": "validation"} if validates() else {}))
 
 
 def preflight_aside(wildcards):
     """What the check says beside that: none of it is training's, which must not start again when it changes."""
+    found = EXPERIMENTS[wildcards.experiment]["generation"]
     cards = workflow.get_rule("train_adapter").resources["gpu"].constrain(workflow.global_resources.get("gpu")).value
-    rates = flags({"training_gpus": cards} | {key: value for key, value in CONFIG["budget"].items() if value})
-    splits = EXPERIMENTS[wildcards.experiment]["generation"]["splits"]
-    return f"--prompts {shlex.join(sharegpt_file(f'{split}.json')(wildcards) for split in splits)} {rates}".strip()
+    aside = {"max_new_tokens": found["max_new_tokens"], "training_gpus": cards}
+    rates = flags(aside | {key: value for key, value in CONFIG["budget"].items() if value})
+    return f"--prompts {shlex.join(sharegpt_file(f'{split}.json')(wildcards) for split in found['splits'])} {rates}"
 
 
 def valid_flags(found):

@@ -53,6 +53,7 @@ def preflight(
     eval_dataset: str | None = None,
     prompts: list[Path] | None = None,
     prediction: Json,
+    max_new_tokens: int = 512,
     tokens_per_second: float | None = None,
     price_per_hour: float | None = None,
     out: Path,
@@ -64,6 +65,7 @@ def preflight(
     """Check `settings` (LLaMA-Factory's arguments) against model, samples and device; write what was found.
 
     `prompts`: the ShareGPT files to predict. `prediction`: its image_max_pixels and image_min_pixels.
+    `max_new_tokens`: of an answer, at most.
     `tokens_per_second`, padding not counted, and `price_per_hour`, in any currency, make hours and cost; without them
     none is claimed. Of `gpus` one is used, with up to `gpu_memory_gib` of its memory; training will have
     `training_gpus`. Raises UserError for what is wrong: see the functions below.
@@ -102,9 +104,12 @@ def preflight(
     shape["patches"] = _patches(images, train, processor, settings) * shape["batch"]
     memory = check_memory(model, settings, shape, gpu_memory_gib)
     tagged = {name: _by_tag(records[name], [sample.total for sample in samples[name]]) for name in names}
+    longest_prompt = 0
     for name, part in asked.items():
-        prompted = lengths.measure(part, processor, tokens)
-        tagged[f"{name} (prompt)"] = _by_tag(part, [sample.prompt for sample in prompted])
+        prompted = [sample.prompt for sample in lengths.measure(part, processor, tokens)]
+        tagged[f"{name} (prompt)"] = _by_tag(part, prompted)
+        longest_prompt = max([longest_prompt, *prompted])
+    evaluated = sum(sample.total for sample in samples[eval_dataset]) if eval_dataset else 0
     found = {
         "model": {"architectures": config.architectures, "template": settings["template"]},
         "torch": torch.__version__,
@@ -114,9 +119,11 @@ def preflight(
         "image_tokens": _sizes(sizes, tokens),
         "cutoff_len": settings["cutoff_len"],
         "epoch": epoch,
-        "training": training(settings, epoch, tokens_per_second, price_per_hour),
+        "training": training(settings, epoch, evaluated, tokens_per_second, price_per_hour),
         "memory": memory,
     }
+    if asked:
+        found["prediction"] = predicting(model, longest_prompt + max_new_tokens, seen > 0, gpu_memory_gib)
     if seen and not (settings.get("deepspeed") or settings.get("fsdp")):  # which want several processes
         from radtune.train import trial
 
@@ -247,18 +254,53 @@ def check_cutoff(
 
 
 def training(
-    settings: dict[str, Any], epoch: dict[str, Any], tokens_per_second: float | None, price_per_hour: float | None
+    settings: dict[str, Any],
+    epoch: dict[str, Any],
+    evaluated: int,
+    tokens_per_second: float | None,
+    price_per_hour: float | None,
 ) -> dict[str, Any]:
-    """Updates and tokens of the whole training; hours and cost where a rate and a price are given."""
+    """Updates and tokens of the whole training, and the tokens that its evaluations see, of `evaluated` each; hours and
+    cost where a rate and a price are given. A token of an evaluation counts as one of training, though it takes less.
+    """
     steps = settings["max_steps"]
     if steps <= 0:
         steps = math.ceil(settings["num_train_epochs"] * epoch["updates"])
     tokens = round(epoch["tokens"] * steps / epoch["updates"])
     result: dict[str, Any] = {"updates": steps, "epochs": round(steps / epoch["updates"], 4), "tokens": tokens}
+    result["evaluations"] = evaluations(settings, steps, epoch["updates"]) if evaluated else 0
+    result["evaluation_tokens"] = result["evaluations"] * evaluated
     if tokens_per_second:
-        result["hours"] = round(tokens / tokens_per_second / 3600, 2)
+        result["hours"] = round((tokens + result["evaluation_tokens"]) / tokens_per_second / 3600, 2)
         if price_per_hour:
             result["cost"] = round(result["hours"] * price_per_hour, 2)
+    return result
+
+
+def evaluations(settings: dict[str, Any], steps: int, updates: int) -> int:
+    """How often the validation split's loss is taken in `steps` updates, `updates` an epoch; at the end in any case."""
+    every = settings.get("eval_steps") or settings.get("logging_steps", 500)
+    every = math.ceil(steps * every) if every < 1 else every
+    times = {"steps": steps / every, "epoch": steps / updates}.get(settings.get("eval_strategy", "no"), 0)
+    return math.ceil(times) + bool(times and settings.get("eval_on_start"))
+
+
+def predicting(model: Path, tokens: int, on_gpu: bool, limit_gib: float | None) -> dict[str, Any]:
+    """The memory of prediction at its least, one prompt of `tokens` with its answer, and what it says of the limit."""
+    from radtune.train.memory import prediction
+
+    parts = prediction(model, tokens, on_gpu=on_gpu)
+    result: dict[str, Any] = {
+        "tokens": tokens,
+        "estimate_gib": {part: round(size / gpu.GIB, 3) for part, size in parts.items()},
+        "limit_gib": limit_gib,
+    }
+    if limit_gib is not None and parts["total"] > limit_gib * gpu.GIB:
+        result["advice"] = (
+            f"prediction takes {parts['total'] / gpu.GIB:.1f} GiB for a single prompt, of {tokens} tokens with its "
+            f"answer, limits.gpu_memory_gib is {limit_gib:g}: take a smaller model, or lower generation.max_new_tokens"
+        )
+        print(f"{result['advice']}.", file=sys.stderr)
     return result
 
 
