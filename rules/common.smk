@@ -456,6 +456,15 @@ def train_flags(wildcards):
     )
 
 
+def training_threads(wildcards):
+    """A core for each process that tokenises, which is over when those start that load batches beside the main one; the
+    small trainings of a machine without a GPU share one.
+    """
+    found = EXPERIMENTS[wildcards.experiment]["training"]
+    workers = max(found["preprocessing_num_workers"], 1 + found["dataloader_num_workers"])
+    return workers if CONFIG["limits"]["gpu_memory_gib"] else 1
+
+
 def preflight_flags(wildcards):
     """What the check shares with training, and the pixel limits of prediction."""
     pixels = {key: EXPERIMENTS[wildcards.experiment]["pixels"][key] for key in PIXELS}

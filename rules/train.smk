@@ -48,6 +48,7 @@ rule train_adapter:
         "<logs>/train_adapter/{experiment}.log",
     benchmark:
         "<benchmarks>/train_adapter/{experiment}.jsonl"
+    threads: training_threads
     resources:
         **gpu_job(hours=160, mem_mb=MODEL_MEMORY),
     params:

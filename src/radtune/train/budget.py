@@ -279,7 +279,7 @@ def training(
 
 def evaluations(settings: dict[str, Any], steps: int, updates: int) -> int:
     """How often the validation split's loss is taken in `steps` updates, `updates` an epoch; at the end in any case."""
-    every = settings.get("eval_steps") or settings.get("logging_steps", 500)
+    every: float = settings.get("eval_steps") or settings.get("logging_steps", 500)
     every = math.ceil(steps * every) if every < 1 else every
     times = {"steps": steps / every, "epoch": steps / updates}.get(settings.get("eval_strategy", "no"), 0)
     return math.ceil(times) + bool(times and settings.get("eval_on_start"))
