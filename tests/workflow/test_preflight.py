@@ -346,6 +346,10 @@ def test_where_max_samples_are_taken_only_those_count(data: Path, tmp_path: Path
             {"lr_scheduler_type": "cosin"},
             r"^training\.lr_scheduler_type: LLaMA-Factory refuses it: cosin is not a valid",
         ),
+        (
+            {"streaming": True},
+            r"^training\.streaming: LLaMA-Factory refuses it: Please specify `max_steps` in streaming",
+        ),
         ({"load_best_model_at_end": True}, r"^training\.load_best_model_at_end: LLaMA-Factory refuses it: .* to match"),
         (
             {"default_system": "You are a radiologist."},

@@ -75,7 +75,7 @@ def preflight(
     import torch
     from transformers import AutoConfig, AutoProcessor
 
-    places = {"model": model, "dataset_dir": dataset_dir, "media_dir": media_dir, "output_dir": out.parent}
+    places = {"model": model, "dataset_dir": dataset_dir, "media_dir": media_dir, "output_dir": out.parent / "run"}
     train_yaml = llamafactory.render(settings, **places, adapter=None, dataset=dataset, eval_dataset=eval_dataset)
     given, settings = settings, DEFAULTS | settings
     check_torch(torch.__version__)
@@ -124,7 +124,7 @@ def preflight(
     }
     if asked:
         found["prediction"] = predicting(model, longest_prompt + max_new_tokens, seen > 0, gpu_memory_gib)
-    if seen and not (settings.get("deepspeed") or settings.get("fsdp")):  # which want several processes
+    if seen and not _distributed(settings):
         from radtune.train import trial
 
         gpu.cap(gpu_memory_gib, 0)
@@ -167,7 +167,7 @@ def check_dtype(settings: dict[str, Any], on_gpu: bool, has_bf16: bool) -> None:
 
 def check_arguments(settings: dict[str, Any], train_yaml: str) -> None:
     """Raises UserError for a setting that LLaMA-Factory's own parser does not know, or does not take in the file."""
-    from llamafactory.hparams.parser import _TRAIN_ARGS
+    from llamafactory.hparams.parser import _TRAIN_ARGS, get_train_args
     from transformers import HfArgumentParser
 
     known = [field.name for part in _TRAIN_ARGS for field in fields(part)]
@@ -175,11 +175,12 @@ def check_arguments(settings: dict[str, Any], train_yaml: str) -> None:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0)
             raise files.UserError(f"training.{key} is no argument of LLaMA-Factory; did you mean {near[0]}?")
-    parser, arguments = HfArgumentParser(_TRAIN_ARGS), yaml.safe_load(train_yaml)
+    arguments = yaml.safe_load(train_yaml)
+    parse = HfArgumentParser(_TRAIN_ARGS).parse_dict if _distributed(settings) else get_train_args
 
     def refusal(left_out: str = "") -> str:
         try:
-            parser.parse_dict({key: value for key, value in arguments.items() if key != left_out})
+            parse({key: value for key, value in arguments.items() if key != left_out})
         except (ValueError, AssertionError, ImportError) as error:
             return " ".join(str(error).split())
         return ""
@@ -187,6 +188,11 @@ def check_arguments(settings: dict[str, Any], train_yaml: str) -> None:
     if words := refusal():
         key = next((f".{key}" for key in settings if not refusal(key)), "")  # the parser itself seldom names it
         raise files.UserError(f"training{key}: LLaMA-Factory refuses it: {words}")
+
+
+def _distributed(settings: dict[str, Any]) -> bool:
+    """Whether LLaMA-Factory refuses the settings in a single process."""
+    return bool(settings.get("deepspeed") or settings.get("fsdp"))
 
 
 def check_template(template: str | None, model_type: str, processor: Any) -> None:
