@@ -456,12 +456,17 @@ def train_flags(wildcards):
     )
 
 
+def training_cards():
+    """The GPUs that the profile gives to each training."""
+    return workflow.get_rule("train_adapter").resources["gpu"].constrain(workflow.global_resources.get("gpu")).value
+
+
 def training_threads(wildcards):
-    """A core for each process that tokenises, which is over when those start that load batches beside the main one; the
-    small trainings of a machine without a GPU share one.
+    """A core for each process that tokenises, which end before those start that train and load batches; the small
+    trainings of a machine without a GPU have one each.
     """
     found = EXPERIMENTS[wildcards.experiment]["training"]
-    workers = max(found["preprocessing_num_workers"], 1 + found["dataloader_num_workers"])
+    workers = max(found["preprocessing_num_workers"], training_cards() * (1 + found["dataloader_num_workers"]))
     return workers if CONFIG["limits"]["gpu_memory_gib"] else 1
 
 
@@ -476,8 +481,7 @@ def preflight_flags(wildcards):
 def preflight_aside(wildcards):
     """What the check says beside that: none of it is training's, which must not start again when it changes."""
     found = EXPERIMENTS[wildcards.experiment]["generation"]
-    cards = workflow.get_rule("train_adapter").resources["gpu"].constrain(workflow.global_resources.get("gpu")).value
-    aside = {"max_new_tokens": found["max_new_tokens"], "training_gpus": cards}
+    aside = {"max_new_tokens": found["max_new_tokens"], "training_gpus": training_cards()}
     rates = flags(aside | {key: value for key, value in CONFIG["budget"].items() if value})
     return f"--prompts {shlex.join(sharegpt_file(f'{split}.json')(wildcards) for split in found['splits'])} {rates}"
 

@@ -89,7 +89,7 @@ def test_training_has_a_core_for_each_worker_and_its_check_knows_its_cards(tmp_p
         return jobs, set(re.findall(r"--training-gpus=(\d)", done.stdout))
 
     several = ("--resources", "gpu=2", "--set-resources", "train_adapter:gpu=2")
-    assert asked(24, *several) == (["4"], {"2"})
+    assert asked(24, *several) == (["6"], {"2"})
     assert asked(24, "--resources", "gpu=1", *several[2:]) == (["4"], {"1"})  # Snakemake cuts what is above its limit
     assert asked(None) == ([""], {"1"})
 

@@ -68,7 +68,8 @@ def prediction(model: Path, tokens: int, *, on_gpu: bool) -> dict[str, int]:
     with torch.device("meta"):
         loaded = AutoModelForImageTextToText.from_config(config, dtype=kind)
     text = config.get_text_config()
-    keys = text.num_hidden_layers * text.num_key_value_heads * text.head_dim
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    keys = text.num_hidden_layers * text.num_key_value_heads * width
     parts = {"weights": sum(p.nbytes for p in loaded.parameters()), "cache": 2 * keys * tokens * kind.itemsize}
     parts |= {"context": gpu.CONTEXT}
     return parts | {"total": sum(parts.values())}
