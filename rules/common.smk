@@ -147,9 +147,10 @@ def gpu_job(hours, mem_mb):
     """Resources of a rule that needs a GPU; `limit` is for its command, and stands here since it makes nothing stale.
 
     The Kubernetes executor wants the manufacturer, and writes limits, which GPUs need there, where scale is 0. `hours`
-    are twice what arithmetic says for 8B on a 24 GB card: 12 to train 27,000 samples of 400 tokens three times, with 6
-    operations a parameter and token at 35e12 a second; 4 to predict 7,000 samples in batches of 16, 768 tokens of 40 ms
-    each. They double on each retry, which goes on where the job was stopped.
+    are up to twice what arithmetic says for 8B on a 24 GB card and the 175,000 rows of MedTrinity: 80 to train 157,000
+    samples of 400 tokens three times, with 6 operations a parameter and token at 35e12 a second; 5 to predict 8,750
+    samples in batches of 16, 768 tokens of 40 ms each. A retry gets twice as many, and goes on where the job was stopped:
+    training from its last checkpoint, prediction from its last batch.
     """
     gib = CONFIG["limits"]["gpu_memory_gib"]
     return {
@@ -443,33 +444,51 @@ def validates():
     return CONFIG["split"]["by"] == "official" or CONFIG["split"]["fractions"]["validation"] > 0
 
 
+def training_settings(wildcards):
+    settings = EXPERIMENTS[wildcards.experiment]["training"]
+    return settings if validates() else settings | {"eval_strategy": "no"}
+
+
 def train_flags(wildcards):
     found = EXPERIMENTS[wildcards.experiment]
     adapter = init_adapter(wildcards)
-    validation = validates()
-    settings = found["training"] | ({} if validation else {"eval_strategy": "no"})
     made_by = {"recipe": CONFIG["images"][found["images"]], "code": code.digest("radtune.images.enhance")}
     return flags(
-        {"settings": settings, "dataset": "train", "media_dir": MEDIA, "images": made_by}
+        {"settings": training_settings(wildcards), "dataset": "train", "media_dir": MEDIA, "images": made_by}
         | {"dataset_dir": f"{RESULTS}/sharegpt/{found['dataset']}", "out": f"{RESULTS}/train/{wildcards.experiment}"}
-        | ({"eval_dataset": "validation"} if validation else {})
+        | ({"eval_dataset": "validation"} if validates() else {})
         | ({"adapter": adapter} if adapter else {})
     )
 
 
+def training_cards():
+    """The GPUs that the profile gives to each training."""
+    return workflow.get_rule("train_adapter").resources["gpu"].constrain(workflow.global_resources.get("gpu")).value
+
+
+def training_threads(wildcards):
+    """A core for each process that tokenises, which end before those start that train and load batches; the small
+    trainings of a machine without a GPU have one each.
+    """
+    found = EXPERIMENTS[wildcards.experiment]["training"]
+    workers = max(found["preprocessing_num_workers"], training_cards() * (1 + found["dataloader_num_workers"]))
+    return workers if CONFIG["limits"]["gpu_memory_gib"] else 1
+
+
 def preflight_flags(wildcards):
-    """What the check shares with training, and the pixel limits of prediction, which are training's."""
-    training = EXPERIMENTS[wildcards.experiment]["training"]
-    given = {"settings": training, "prediction": {key: training[key] for key in PIXELS}, "media_dir": MEDIA}
+    """What the check shares with training, and the pixel limits of prediction."""
+    pixels = {key: EXPERIMENTS[wildcards.experiment]["pixels"][key] for key in PIXELS}
+    given = {"settings": training_settings(wildcards), "prediction": pixels, "media_dir": MEDIA}
     given |= {"dataset": "train", "dataset_dir": sharegpt_file("")(wildcards).rstrip("/")}
     return flags(given | ({"eval_dataset": "validation"} if validates() else {}))
 
 
 def preflight_aside(wildcards):
     """What the check says beside that: none of it is training's, which must not start again when it changes."""
-    rates = flags({key: value for key, value in CONFIG["budget"].items() if value})
-    splits = EXPERIMENTS[wildcards.experiment]["generation"]["splits"]
-    return f"--prompts {shlex.join(sharegpt_file(f'{split}.json')(wildcards) for split in splits)} {rates}".strip()
+    found = EXPERIMENTS[wildcards.experiment]["generation"]
+    aside = {"max_new_tokens": found["max_new_tokens"], "training_gpus": training_cards()}
+    rates = flags(aside | {key: value for key, value in CONFIG["budget"].items() if value})
+    return f"--prompts {shlex.join(sharegpt_file(f'{split}.json')(wildcards) for split in found['splits'])} {rates}"
 
 
 def valid_flags(found):

@@ -48,8 +48,9 @@ rule train_adapter:
         "<logs>/train_adapter/{experiment}.log",
     benchmark:
         "<benchmarks>/train_adapter/{experiment}.jsonl"
+    threads: training_threads
     resources:
-        **gpu_job(hours=24, mem_mb=MODEL_MEMORY),
+        **gpu_job(hours=160, mem_mb=MODEL_MEMORY),
     params:
         code=digest("radtune.train.launch"),
         flags=train_flags,

@@ -4,10 +4,14 @@ allows, and one sentence where that is not enough.
 
 from __future__ import annotations
 
+import fcntl
 import math
+import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from radtune.files import UserError
 
@@ -19,11 +23,34 @@ OUT_OF_MEMORY = re.compile(r"(?i)out of memory|ALLOC_FAILED|can't allocate memor
 
 
 def claim(gpus: int, memory_gib: float | None) -> str:
-    """Check the devices and cap the first one's memory; the name of the device for a stage that uses only one."""
-    if not check(gpus, memory_gib):
+    """Take one device and cap its memory; the name of the device for a stage that uses only one."""
+    if not claim_one(gpus, memory_gib):
         return "cpu"
     cap(memory_gib, 0)
     return "cuda:0"
+
+
+def claim_one(gpus: int, memory_gib: float | None) -> int:
+    """check() for a command that uses one device, of however many there are: the first that no other such command has
+    taken; the rest are hidden from torch, which must not have used CUDA yet. None is taken where none was promised.
+    """
+    import torch
+
+    seen = torch.cuda.device_count()
+    if gpus and seen > 1:
+        names = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(seen)))).split(",")[:seen]
+        os.environ["CUDA_VISIBLE_DEVICES"] = next(filter(_is_free, names), names[0]).strip()
+    return check(min(gpus, 1), memory_gib)
+
+
+def _is_free(name: str) -> bool:
+    """Whether no other process holds the lock of the device with that name, which is then this one's until it ends."""
+    path = Path(tempfile.gettempdir(), f"radtune-gpu-{re.sub('[^A-Za-z0-9-]', '-', name.strip())}.lock")
+    try:
+        fcntl.flock(os.open(path, os.O_CREAT | os.O_RDWR), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held, or another user's
+        return False
+    return True
 
 
 def check(gpus: int, memory_gib: float | None) -> int:

@@ -1,5 +1,7 @@
 """The check before training, as far as it needs no model."""
 
+from typing import Any
+
 import pytest
 
 from radtune.files import UserError
@@ -75,6 +77,31 @@ def test_two_gpus_share_the_samples() -> None:
 def test_without_a_rate_no_hours_are_claimed() -> None:
     epoch = {"updates": 10, "tokens": 36000}
     settings = {"max_steps": -1, "num_train_epochs": 2.5}
-    assert budget.training(settings, epoch, None, 3.0) == {"updates": 25, "epochs": 2.5, "tokens": 90000}
-    assert budget.training(settings, epoch, 5, 3.0)["cost"] == 15.0
-    assert budget.training(settings | {"max_steps": 5}, epoch, 5, None)["hours"] == 1.0
+    without = {"evaluations": 0, "evaluation_tokens": 0}
+    expected = {"updates": 25, "epochs": 2.5, "tokens": 90000, **without}
+    assert budget.training(settings, epoch, 0, None, 3.0) == expected
+    assert budget.training(settings, epoch, 0, 5, 3.0)["cost"] == 15.0
+    assert budget.training(settings | {"max_steps": 5}, epoch, 0, 5, None)["hours"] == 1.0
+
+
+def test_evaluations_take_time_and_money_too() -> None:
+    epoch = {"updates": 10, "tokens": 36000}
+    settings = {"max_steps": -1, "num_train_epochs": 2.5, "eval_strategy": "steps", "eval_steps": 10}
+    found = budget.training(settings, epoch, 6000, 5, 3.0)
+    assert (found["evaluations"], found["evaluation_tokens"]) == (3, 18000)  # after 10, 20 and 25 updates
+    assert (found["hours"], found["cost"]) == (6.0, 18.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "times"),
+    [
+        ({"eval_strategy": "epoch"}, 3),
+        ({"eval_strategy": "epoch", "eval_on_start": True}, 4),
+        ({"eval_strategy": "steps", "eval_steps": 0.2}, 5),
+        ({"eval_strategy": "steps", "logging_steps": 5}, 5),
+        ({"eval_strategy": "no", "eval_steps": 5, "eval_on_start": True}, 0),
+        ({"eval_steps": 5}, 0),
+    ],
+)
+def test_how_often_the_validation_split_is_seen(settings: dict[str, Any], times: int) -> None:
+    assert budget.evaluations(settings, 25, 10) == times

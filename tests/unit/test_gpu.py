@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -57,6 +58,30 @@ def test_too_few_and_too_many_are_one_sentence(
     with pytest.raises(UserError) as caught:
         gpu.check(promised, limit)
     assert words in str(caught.value)
+
+
+def test_commands_that_use_one_device_take_different_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import torch
+
+    def claimed(visible: str | None, promised: int = 1) -> tuple[int, str]:
+        """What torch sees then, and CUDA_VISIBLE_DEVICES."""
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+        return gpu.claim_one(promised, 24), os.environ["CUDA_VISIBLE_DEVICES"]
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    # a machine of two: as torch counts them before CUDA is used
+    monkeypatch.setattr(
+        torch.cuda, "device_count", lambda: len((os.environ["CUDA_VISIBLE_DEVICES"] or "0,1").split(","))
+    )
+    assert claimed("GPU-a,GPU-b") == (1, "GPU-a")
+    assert [claimed(None), claimed(None, 2), claimed(None)] == [(1, "0"), (1, "1"), (1, "0")]  # all taken: the first
+    for lock in tmp_path.iterdir():  # as where the processes have ended
+        lock.unlink()
+    assert claimed("0,1") == (1, "0")
+    assert claimed("1") == (1, "1")
+    with pytest.raises(UserError, match="torch sees 2 GPUs, but 0 was promised"):
+        claimed(None, 0)
 
 
 def test_a_batch_may_double_while_twice_its_memory_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

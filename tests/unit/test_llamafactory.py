@@ -143,18 +143,33 @@ def test_the_last_error_is_the_reason(log: str, code: int, reason: str) -> None:
     assert launch._reason(log, code) == reason
 
 
-def test_only_half_written_checkpoints_are_removed(tmp_path: Path) -> None:
-    for name, left_out in (
-        ("checkpoint-1", ""),
-        ("checkpoint-2", "trainer_state.json"),
-        ("checkpoint-3", "optimizer.pt"),
-    ):
-        (tmp_path / name).mkdir()
-        for file in {"trainer_state.json", "optimizer.pt", "scheduler.pt", "adapter_model.safetensors"} - {left_out}:
-            (tmp_path / name / file).write_text("{}")
-    (tmp_path / "checkpoint-4").mkdir()
+STATE = ("trainer_state.json", "{}")
+SCHEDULER = ("scheduler.pt", "")
+
+
+@pytest.mark.parametrize(
+    ("held", "whole"),
+    [
+        ([STATE, SCHEDULER, ("optimizer.pt", "")], True),
+        ([STATE, SCHEDULER, ("optimizer.bin", "")], True),  # FSDP, in one file
+        ([STATE, SCHEDULER, ("optimizer_0/__0_0.distcp", "")], True),  # FSDP, in shards
+        ([STATE, ("global_step6/mp_rank_00_model_states.pt", "")], True),  # DeepSpeed
+        ([], False),
+        ([STATE, SCHEDULER], False),
+        ([STATE, ("optimizer.pt", "")], False),
+        ([SCHEDULER, ("optimizer.pt", "")], False),
+        ([("trainer_state.json", '{"ep'), SCHEDULER, ("optimizer.bin", "")], False),
+        ([SCHEDULER, ("optimizer_0/__0_0.distcp", "")], False),
+        ([("global_step6/mp_rank_00_model_states.pt", "")], False),
+    ],
+)
+def test_only_half_written_checkpoints_are_removed(tmp_path: Path, held: list[tuple[str, str]], whole: bool) -> None:
+    checkpoint = tmp_path / "checkpoint-6"
+    checkpoint.mkdir()
+    for name, text in [("adapter_model.safetensors", ""), *held]:
+        files.write_text(checkpoint / name, text)
     launch._remove_broken_checkpoints(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+    assert checkpoint.exists() is whole
 
 
 @pytest.mark.parametrize(

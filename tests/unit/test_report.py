@@ -323,18 +323,23 @@ def test_page_holds_every_section_and_the_figures_of_its_inputs(page: str) -> No
     assert re.search(r"iou</code></th><td>lora − base</td>.*no difference shown", page)
 
 
-def card(results: Path, source: str, by: str, out: Path, cleaned: Path | None = None) -> str:
+def card(
+    results: Path, source: str, by: str, out: Path, cleaned: Path | None = None, repo: str = "someone/slices"
+) -> str:
     model = {"source": "huggingface", "path": None, "repo": "Qwen/Qwen3-VL-8B-Instruct", "revision": "0c351dd"}
-    config = {"dataset": {"source": source}, "experiments": {"lora": {"model": model}}}
+    started = {"lora": "second", "second": "first", "first": None}
+    experiments = {name: {"model": model, "init_adapter": other} for name, other in started.items()}
+    config = {"dataset": {"source": source}, "experiments": experiments}
     (out / "config.yaml").write_text(json.dumps(config))
-    write_json(out / "manifest.json", {"repo": "someone/slices", "revision": "2b08ad3", "shards": [{}, {}]})
+    write_json(out / "manifest.json", {"repo": repo, "revision": "2b08ad3", "shards": [{}, {}]})
+    write_json(out / "secret" / "revision.json", {"commit": "0c351dd01ed8"})
     leakage = json.loads((results / "leakage.json").read_text())
     write_json(
         out / "leakage.json", leakage | {"by": by, "after": leakage["as_delivered" if by == "official" else "after"]}
     )
     losses = {"loss": {"final": 0.5, "best": 0.4, "best_step": 2}, "eval_loss": None}
     write_json(out / "summary.json", {"steps": 3, "epochs": 1.0} | losses)
-    (out / "train.yaml").write_text("### model\nmodel_name_or_path: /secret/place\nlearning_rate: 5.0e-05\n")
+    (out / "train.yaml").write_text(f"### model\nmodel_name_or_path: {out / 'secret'}\nlearning_rate: 5.0e-05\n")
     write_card(
         out / "README.md",
         experiment="lora",
@@ -393,7 +398,9 @@ def test_the_card_has_the_run_s_own_figures(results: Path, tmp_path: Path) -> No
     assert f"| {metric['lift']:.1f} (" in row
     assert "3 steps, 1 epochs; training loss 0.500 at the end, 0.400 at step 2. LLaMA-Factory's" in text
     assert "learning_rate: 5.0e-05" in text
-    assert "/secret/place" not in text
+    assert "/secret" not in text
+    began = "revision 0c351dd01ed8, starting from the adapter of second, which started from that of first, 3 steps"
+    assert f"From Qwen/Qwen3-VL-8B-Instruct, {began}" in text
     assert "<u>bad" not in text
 
 
@@ -409,4 +416,6 @@ def test_the_card_says_what_was_cleaned(results: Path, tmp_path: Path) -> None:
 def test_the_card_says_what_train_has_seen_and_who_wrote_the_texts(results: Path, tmp_path: Path) -> None:
     assert "> Train has seen 1,234 of 1,300 test images" in card(results, "local", "official", tmp_path)
     assert "Who wrote the reference texts radtune cannot know" in (tmp_path / "README.md").read_text()
+    medtrinity = card(results, "huggingface", "group", tmp_path, repo="mychen76/medtrinity_brain_30k_hf")
+    assert "The reference texts were written by a machine (those of MedTrinity)" in medtrinity
     assert "no patient is behind them" in card(results, "phantom", "group", tmp_path)

@@ -72,6 +72,28 @@ def test_a_retry_asks_for_twice_as_much(tmp_path: Path) -> None:
     ]
 
 
+def test_training_has_a_core_for_each_worker_and_its_check_knows_its_cards(tmp_path: Path) -> None:
+    folder = place(tmp_path)
+
+    def asked(gib: int | None, *arguments: str) -> tuple[list[str], set[str]]:
+        """The threads of each training, and the cards that their checks count with."""
+        limits = {"limits": SMALL["limits"] | {"gpu_memory_gib": gib}}
+        training = {"training": {"preprocessing_num_workers": 4, "dataloader_num_workers": 2}}
+        (folder / "small.yaml").write_text(yaml.safe_dump(SMALL | limits | training))
+        dry = ["--configfile", "config/demo.yaml", "small.yaml", "--cores", "8", "-n", "-p", *arguments]
+        done = snakemake(folder, *dry, "--until", "train_adapter")
+        assert done.returncode == 0, done.stdout
+        jobs = re.findall(
+            r"^rule train_adapter:\n(?:(?!rule ).*\n)*?    (?:threads: (\d+)|resources:)", done.stdout, re.M
+        )
+        return jobs, set(re.findall(r"--training-gpus=(\d)", done.stdout))
+
+    several = ("--resources", "gpu=2", "--set-resources", "train_adapter:gpu=2")
+    assert asked(24, *several) == (["6"], {"2"})
+    assert asked(24, "--resources", "gpu=1", *several[2:]) == (["4"], {"1"})  # Snakemake cuts what is above its limit
+    assert asked(None) == ([""], {"1"})
+
+
 @pytest.mark.slow
 def test_no_job_takes_more_memory_than_its_rule_asks_for(tmp_path: Path) -> None:
     folder = place(tmp_path)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import math
+import os
 import random
 import shutil
 import string
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,11 @@ import pytest
 import torch
 from PIL import Image
 from running import ROOT
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from radtune import files, gpu
+from radtune.predict import generate
 from radtune.train import budget, lengths, memory, tiny, trial
 
 sys.path.append(str(ROOT / "bench"))
@@ -100,24 +105,23 @@ def encoded(data: Path, out: Path, **settings: Any) -> list[list[int]]:
     return [list(ids) for ids in found["train_dataset"]["input_ids"]]
 
 
-def measured(data: Path, template: str) -> list[int]:
+def measured(data: Path) -> list[int]:
     processor = AutoProcessor.from_pretrained(data / "tiny")
     records = files.read_json(data / "train.json")
     sizes = lengths.image_sizes(records, data)
     tokens = budget.image_tokens(sizes, processor, LIMITS, LIMITS)
-    return [sample.total for sample in lengths.measure(records, processor, tokens, template)]
+    return [sample.total for sample in lengths.measure(records, processor, tokens)]
 
 
-@pytest.mark.parametrize("template", ["qwen3_vl_nothink", "qwen3_vl"])
-def test_lengths_are_those_of_the_trainers_own_encoding(data: Path, tmp_path: Path, template: str) -> None:
-    ours = measured(data, template)
-    assert ours == [len(ids) for ids in encoded(data, tmp_path, template=template)]
+def test_lengths_are_those_of_the_trainers_own_encoding(data: Path, tmp_path: Path) -> None:
+    ours = measured(data)
+    assert ours == [len(ids) for ids in encoded(data, tmp_path)]
     assert len(set(ours)) > 20
 
 
 def test_packs_are_the_trainers_own(data: Path, tmp_path: Path) -> None:
     packed = encoded(data, tmp_path, neat_packing=True)
-    ours = lengths.packs(measured(data, "qwen3_vl_nothink"), SETTINGS | {"neat_packing": True})
+    ours = lengths.packs(measured(data), SETTINGS | {"neat_packing": True})
     assert len(packed) == len(ours)
     assert {len(ids) for ids in packed} == {SETTINGS["cutoff_len"]}
 
@@ -174,7 +178,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_estimate_is_near_what_the_trainer_takes(data: Path, tmp_path: Path, changed: dict[str, Any]) -> None:
     settings = SETTINGS | changed
     model = data / settings.pop("model", "tiny")
-    records, totals = files.read_json(data / "train.json"), measured(data, "qwen3_vl_nothink")
+    records, totals = files.read_json(data / "train.json"), measured(data)
     longest = max(range(len(records)), key=totals.__getitem__)
     info = files.read_json(data / "dataset_info.json")["train"]
     watch = Peak()
@@ -208,6 +212,36 @@ def test_the_8b_job_on_a_24_gb_card(tmp_path: Path) -> None:
     assert 24 < gib["total"] < 27
 
 
+def linear(*shapes: tuple[int, int]) -> int:
+    """Bytes of such weights at 4 bits, with a scale of 8 bits for 64 of them and another in fp32 for 256 scales."""
+    return sum(math.ceil(rows * columns * (1 / 2 + 1 / 64 + 4 / (64 * 256))) for rows, columns in shapes)
+
+
+def test_the_8b_model_at_4_bits_and_in_prediction(tmp_path: Path) -> None:
+    from transformers import Qwen3VLConfig
+
+    Qwen3VLConfig(text_config=TEXT, vision_config=VISION, dtype="bfloat16").save_pretrained(tmp_path)
+    with FakeTensorMode():
+        whole = memory.weights(loaded := memory._build(tmp_path, {}), {})
+        quarter = memory.weights(loaded, {"quantization_bit": 4})
+    layer = [(4096, 4096), (4096, 1024), (4096, 1024), (4096, 4096), *[(4096, 12288)] * 3]  # q, k, v, o, mlp
+    block = [(1152, 3456), (1152, 1152), (1152, 4304), (1152, 4304)]
+    mergers = [(4608, 4608), (4608, 4096)] * 4  # one at the end of the tower, three on the way
+    linears = [*layer * 36, *block * 27, *mergers]
+    assert whole - quarter == sum(2 * rows * columns for rows, columns in linears) - linear(*linears)
+    assert quarter / gpu.GIB == pytest.approx(6.0, abs=0.3)  # of 16.3; embeddings and output layer stay in bf16
+
+    parts = memory.prediction(tmp_path, 1000, on_gpu=True)
+    assert parts["weights"] == whole
+    assert parts["cache"] == 1000 * 147456  # keys and values of 36 layers, 8 heads of 128, two bytes each
+    assert parts["total"] == whole + 147_456_000 + gpu.CONTEXT
+    assert "advice" not in budget.predicting(tmp_path, 1000, True, 24)
+    advice = budget.predicting(tmp_path, 1000, True, 12)["advice"]
+    assert advice.startswith(
+        "prediction takes 17.0 GiB for a single prompt, of 1000 tokens with its answer, limits.gpu_"
+    )
+
+
 def test_the_measurement_on_a_gpu_builds_the_8b_architecture(data: Path, tmp_path: Path) -> None:
     config = grown(files.read_json(data / "tiny" / "config.json"))
     files.write_json(tmp_path / "config.json", config)
@@ -235,7 +269,13 @@ def test_what_is_advised_fits_and_a_close_call_is_no_error(data: Path, capsys: p
 
 
 def preflight(
-    data: Path, out: Path, *, prediction: Any = LIMITS, eval_dataset: str | None = "val", **settings: Any
+    data: Path,
+    out: Path,
+    *,
+    prediction: Any = LIMITS,
+    eval_dataset: str | None = "val",
+    training_gpus: int = 1,
+    **settings: Any,
 ) -> dict[str, Any]:
     places = {"model": data / "tiny", "dataset_dir": data, "media_dir": data, "dataset": "train"}
     rate = {"tokens_per_second": 100, "price_per_hour": 2.5}
@@ -247,6 +287,8 @@ def preflight(
         "eval_dataset": eval_dataset,
         "prompts": [data / "val.json"],
         "prediction": prediction,
+        "max_new_tokens": 40,
+        "training_gpus": training_gpus,
     }
     budget.preflight(SETTINGS | settings, **call)
     return files.read_json(results["out"])
@@ -254,7 +296,7 @@ def preflight(
 
 def test_what_is_found_is_written_down(data: Path, tmp_path: Path) -> None:
     found = preflight(data, tmp_path)
-    totals = measured(data, "qwen3_vl_nothink")
+    totals = measured(data)
     assert found["tokens"]["train"]["all"]["max"] == max(totals)
     assert found["tokens"]["train"]["CAPTION"]["count"] + found["tokens"]["train"]["OBSERVATION"]["count"] == 61
     assert found["tokens"]["val (prompt)"]["all"]["max"] < found["tokens"]["val"]["all"]["max"]
@@ -265,8 +307,20 @@ def test_what_is_found_is_written_down(data: Path, tmp_path: Path) -> None:
     assert found["training"]["cost"] == pytest.approx(2.5 * found["training"]["hours"], abs=0.01)
     assert 0 < found["epoch"]["padding"] < 1
     assert found["memory"]["limit_gib"] is None
+    assert (found["training"]["evaluations"], found["training"]["evaluation_tokens"]) == (0, 0)
+    assert found["prediction"]["tokens"] == found["tokens"]["val (prompt)"]["all"]["max"] + 40
+    assert found["prediction"]["estimate_gib"]["total"] > 0.5
     with Image.open(tmp_path / "preflight.png") as picture:
         assert picture.width > 500
+
+
+def test_where_max_samples_are_taken_only_those_count(data: Path, tmp_path: Path) -> None:
+    totals = measured(data)[:20]
+    assert sorted(totals) == sorted(map(len, encoded(data, tmp_path / "theirs", max_samples=20)))
+    found = preflight(data, tmp_path, max_samples=20)
+    assert (found["epoch"]["sequences"], found["epoch"]["updates"]) == (20, 3)
+    assert found["training"]["tokens"] == 3 * sum(totals)
+    assert found["tokens"]["val"]["all"]["count"] == 7
 
 
 @pytest.mark.parametrize(
@@ -284,6 +338,23 @@ def test_what_is_found_is_written_down(data: Path, tmp_path: Path) -> None:
             {"template": "qwen3_vl"},
             "template is qwen3_vl, but this qwen3_vl answers without a thought: set template: qwen3",
         ),
+        (
+            {"learning_rat": 1},
+            r"^training\.learning_rat is no argument of LLaMA-Factory; did you mean learning_rate\?$",
+        ),
+        (
+            {"lr_scheduler_type": "cosin"},
+            r"^training\.lr_scheduler_type: LLaMA-Factory refuses it: cosin is not a valid",
+        ),
+        (
+            {"streaming": True},
+            r"^training\.streaming: LLaMA-Factory refuses it: Please specify `max_steps` in streaming",
+        ),
+        ({"load_best_model_at_end": True}, r"^training\.load_best_model_at_end: LLaMA-Factory refuses it: .* to match"),
+        (
+            {"default_system": "You are a radiologist."},
+            "default_system: remove it, prediction asks without a system turn",
+        ),
         ({"bf16": True}, "bf16 is true, but torch sees no GPU here; set bf16: false"),
         (
             {"prediction": LIMITS | {"image_max_pixels": 64 * 64}},
@@ -300,7 +371,7 @@ def test_what_is_wrong_is_one_sentence(data: Path, tmp_path: Path, changed: dict
 
 @pytest.mark.parametrize("packing", [False, True])
 def test_the_trainer_cuts_nothing_where_the_check_says_nothing(data: Path, tmp_path: Path, packing: bool) -> None:
-    most = max(measured(data, "qwen3_vl_nothink"))
+    most = max(measured(data))
     pad = AutoProcessor.from_pretrained(data / "tiny").tokenizer.pad_token_id
     cuts = most - 1 + packing  # a pack has room for one token less than its cutoff
     for cutoff, longest in ((cuts, most - 1), (cuts + 1, most)):
@@ -319,22 +390,43 @@ def fits(most: int, packing: bool) -> int:
     return next(n for n in range(most + packing, most + 9) if n % 8 == 0)
 
 
-def test_a_model_that_thinks_takes_the_other_template(data: Path, tmp_path: Path) -> None:
+def test_a_model_that_thinks_is_refused(data: Path, tmp_path: Path) -> None:
     shutil.copytree(data / "tiny", tmp_path / "thinking")
     (tmp_path / "thinking" / "chat_template.jinja").write_text(
         tiny.CHAT_TEMPLATE.replace("<|im_start|>assistant\\n", "<|im_start|>assistant\\n<think>\\n")
     )
     processor = AutoProcessor.from_pretrained(tmp_path / "thinking")
-    budget.check_template("qwen3_vl", "qwen3_vl", processor)
-    with pytest.raises(files.UserError, match=r"begins its answers with a thought: set template: qwen3_vl\.$"):
-        budget.check_template("qwen3_vl_nothink", "qwen3_vl", processor)
+    for template in ("qwen3_vl", "qwen3_vl_nothink"):
+        with pytest.raises(files.UserError, match=r"begins its answers with a thought, .*; take its Instruct model\.$"):
+            budget.check_template(template, "qwen3_vl", processor)
 
 
 def test_on_a_gpu_the_longest_sample_is_tried(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a device of its own replaced by the CPU: the rest is what runs on a GPU."""
-    monkeypatch.setattr(gpu, "check", lambda gpus, memory_gib: 1)
+    """With two devices replaced by the CPU, of which it uses one and training both: the rest is what runs on a GPU."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path.parent))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: os.environ["CUDA_VISIBLE_DEVICES"].count(",") + 1)
+    monkeypatch.setattr(gpu, "check", lambda gpus, memory_gib: torch.cuda.device_count())
     monkeypatch.setattr(gpu, "cap", lambda memory_gib, device: None)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: True)
-    found = preflight(data, tmp_path)
+    found = preflight(data, tmp_path, training_gpus=2, eval_strategy="epoch")
     assert found["trial"]["seconds"] > 0
+    assert found["epoch"]["updates"] == 4  # 31 samples each, 4 a batch, 2 batches an update
+    assert found["training"]["evaluations"] == 3
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["preflight.json", "preflight.png"]
+
+
+@pytest.mark.parametrize(("side", "tokens"), [(448, 196), (512, 256), (96, 64)])
+def test_a_picture_is_as_many_tokens_as_the_hubs_processor_makes_of_it(
+    data: Path, tmp_path: Path, side: int, tokens: int
+) -> None:
+    """In the check and in prediction alike; the hub's enlarges what has fewer than 65536 pixels."""
+    processor = AutoProcessor.from_pretrained(data / "tiny")
+    processor.image_processor.size = {"shortest_edge": 65536, "longest_edge": 16777216}
+    limits = {"image_max_pixels": 589824, "image_min_pixels": 1024}
+    Image.new("L", (side, side), 90).save(tmp_path / "image.png")
+    assert lengths.image_tokens((side, side), processor, **limits) == tokens
+    record = files.read_json(data / "val.json")[0] | {"images": ["image.png"]}
+    ids = generate.encode(processor, record, tmp_path, **limits)["input_ids"]
+    assert int((ids == processor.image_token_id).sum()) == tokens

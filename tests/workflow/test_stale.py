@@ -233,6 +233,7 @@ def test_snakemake_s_own_report_has_every_caption_and_needs_no_network(finished:
         (),
         ("--set-threads", "train_adapter=2", "scan_shard=2"),
         ("--set-resources", "train_adapter:mem_mb=20000"),
+        ("--resources", "gpu=2", "--set-resources", "train_adapter:gpu=2"),
         ("--sdm", "apptainer"),
         ("--workflow-profile", "workflow/profiles/workstation"),
     ],

@@ -39,8 +39,7 @@ def embed_images(
     """Write a row for each file of the folder `images`, by name: image, its path under `media_dir`, and vector.
 
     In float32 on every device. The pixel limits are those of training; other encoders have a size of their own. `gpus`:
-    as many must be there, and no more; the first is used, its memory up to `gpu_memory_gib`. With that null, none has
-    to be there.
+    those promised, of which one is used, its memory up to `gpu_memory_gib`. With that null, none has to be there.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -5,7 +5,7 @@ radtune card --experiment lora --training train/lora/ --evaluations evaluate/*/t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,8 @@ def write_card(
     repo = source["repo"] if origin in ("huggingface", "modelscope") else ""
     seen, cautions = exposure(read_json(leakage))
     settings = yaml.safe_load((training / "train.yaml").read_text(encoding="utf-8"))
+    record = Path(settings["model_name_or_path"]) / "revision.json"  # beside a fetched model's files
+    commit = read_json(record)["commit"] if record.is_file() else None
     rows = rows_of(samples_table, quarantine, read_json(checks)["split"])
     head = {
         "library_name": "transformers",
@@ -74,7 +76,8 @@ def write_card(
         head=yaml.safe_dump(head, sort_keys=False),
         experiment=experiment,
         base=name,
-        revision=model["revision"] if from_hub else "",
+        revision=(commit or model["revision"]) if from_hub else "",
+        started=", which started from that of ".join(_started(found["experiments"], experiment)),
         cautions=cautions + verdict.cautions(own, own[0].split),
         data=rows
         | {"name": repo or {"phantom": "drawn phantoms"}.get(origin, "local data"), "shards": len(source["shards"])}
@@ -90,6 +93,12 @@ def write_card(
         settings=yaml.safe_dump({k: v for k, v in settings.items() if k not in PLACES}, sort_keys=False).strip(),
     )
     write_text(out, text)
+
+
+def _started(experiments: Mapping[str, Any], name: str) -> Iterator[str]:
+    """The experiments whose adapters this one's goes back to, the nearest first."""
+    while name := experiments[name]["init_adapter"]:
+        yield name
 
 
 def _cleaned(told: Mapping[str, Any]) -> str:

@@ -10,16 +10,20 @@ longest batch follow. Nothing is trained.
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from radtune import files, gpu
 from radtune.flags import Json
-from radtune.train import launch, lengths
+from radtune.train import launch, lengths, llamafactory
 
 # LLaMA-Factory's own, for what the settings leave out
 DEFAULTS: dict[str, Any] = {
@@ -32,7 +36,7 @@ DEFAULTS: dict[str, Any] = {
     "num_train_epochs": 3.0,
     "max_steps": -1,
 }
-TEMPLATES = {"qwen3_vl": ("qwen3_vl_nothink", "qwen3_vl"), "qwen3_vl_moe": ("qwen3_vl_nothink", "qwen3_vl")}
+TEMPLATES = {"qwen3_vl": "qwen3_vl_nothink", "qwen3_vl_moe": "qwen3_vl_nothink"}
 SLOW_TORCH = "2.9."  # its Conv3D, which cuts images into patches, takes 10 to 20 times as long
 # How far the estimate of memory may lie from what LLaMA-Factory takes of torch's allocator; the tests hold it to that
 TOLERANCE = 0.05
@@ -49,52 +53,63 @@ def preflight(
     eval_dataset: str | None = None,
     prompts: list[Path] | None = None,
     prediction: Json,
+    max_new_tokens: int = 512,
     tokens_per_second: float | None = None,
     price_per_hour: float | None = None,
     out: Path,
     picture: Path,
     gpus: int = 1,
+    training_gpus: int = 1,
     gpu_memory_gib: float | None = None,
 ) -> None:
     """Check `settings` (LLaMA-Factory's arguments) against model, samples and device; write what was found.
 
     `prompts`: the ShareGPT files to predict. `prediction`: its image_max_pixels and image_min_pixels.
+    `max_new_tokens`: of an answer, at most.
     `tokens_per_second`, padding not counted, and `price_per_hour`, in any currency, make hours and cost; without them
-    none is claimed. Raises UserError for what is wrong: see the functions below.
+    none is claimed. Of `gpus` one is used, with up to `gpu_memory_gib` of its memory; training will have
+    `training_gpus`. Raises UserError for what is wrong: see the functions below.
     """
     os.environ |= launch.OFFLINE
+    seen = gpu.claim_one(gpus, gpu_memory_gib)
     import torch
     from transformers import AutoConfig, AutoProcessor
 
-    seen = gpu.check(gpus, gpu_memory_gib)
-    settings = DEFAULTS | settings
+    places = {"model": model, "dataset_dir": dataset_dir, "media_dir": media_dir, "output_dir": out.parent / "run"}
+    train_yaml = llamafactory.render(settings, **places, adapter=None, dataset=dataset, eval_dataset=eval_dataset)
+    given, settings = settings, DEFAULTS | settings
     check_torch(torch.__version__)
     check_dtype(settings, seen > 0, seen > 0 and torch.cuda.is_bf16_supported(including_emulation=False))
+    check_arguments(given, train_yaml)
     processor = AutoProcessor.from_pretrained(model)
     config = AutoConfig.from_pretrained(model)
     check_template(settings["template"], config.model_type, processor)
 
     info = files.read_json(dataset_dir / "dataset_info.json")
     names = [dataset, *([eval_dataset] if eval_dataset else [])]
-    records = {name: files.read_json(dataset_dir / info[name]["file_name"]) for name in names}
+    used = slice(settings.get("max_samples"))  # of each data set LLaMA-Factory takes the first
+    records = {name: files.read_json(dataset_dir / info[name]["file_name"])[used] for name in names}
     if not records[dataset]:
         raise files.UserError(f"{dataset_dir / info[dataset]['file_name']}: holds no samples to train on.")
     asked = {path.stem: files.read_json(path) for path in prompts or []}
     sizes = lengths.image_sizes((r for group in (records, asked) for part in group.values() for r in part), media_dir)
     tokens = image_tokens(sizes, processor, settings, prediction)
-    samples = {name: lengths.measure(part, processor, tokens, settings["template"]) for name, part in records.items()}
+    samples = {name: lengths.measure(part, processor, tokens) for name, part in records.items()}
     check_cutoff(settings, records, samples)
 
     train = [sample.total for sample in samples[dataset]]
-    epoch = lengths.epoch(train, settings, max(seen, 1))
+    epoch = lengths.epoch(train, settings, training_gpus if seen else 1)
     shape = {"batch": settings["per_device_train_batch_size"], "length": epoch["longest"]}
     images = [sum(tokens[image] for image in record["images"]) for record in records[dataset]]
     shape["patches"] = _patches(images, train, processor, settings) * shape["batch"]
     memory = check_memory(model, settings, shape, gpu_memory_gib)
     tagged = {name: _by_tag(records[name], [sample.total for sample in samples[name]]) for name in names}
+    longest_prompt = 0
     for name, part in asked.items():
-        prompted = lengths.measure(part, processor, tokens, settings["template"])
-        tagged[f"{name} (prompt)"] = _by_tag(part, [sample.prompt for sample in prompted])
+        prompted = [sample.prompt for sample in lengths.measure(part, processor, tokens)]
+        tagged[f"{name} (prompt)"] = _by_tag(part, prompted)
+        longest_prompt = max([longest_prompt, *prompted])
+    evaluated = sum(sample.total for sample in samples[eval_dataset]) if eval_dataset else 0
     found = {
         "model": {"architectures": config.architectures, "template": settings["template"]},
         "torch": torch.__version__,
@@ -104,10 +119,12 @@ def preflight(
         "image_tokens": _sizes(sizes, tokens),
         "cutoff_len": settings["cutoff_len"],
         "epoch": epoch,
-        "training": training(settings, epoch, tokens_per_second, price_per_hour),
+        "training": training(settings, epoch, evaluated, tokens_per_second, price_per_hour),
         "memory": memory,
     }
-    if seen == 1:
+    if asked:
+        found["prediction"] = predicting(model, longest_prompt + max_new_tokens, seen > 0, gpu_memory_gib)
+    if seen and not _distributed(settings):
         from radtune.train import trial
 
         gpu.cap(gpu_memory_gib, 0)
@@ -148,16 +165,51 @@ def check_dtype(settings: dict[str, Any], on_gpu: bool, has_bf16: bool) -> None:
         )
 
 
+def check_arguments(settings: dict[str, Any], train_yaml: str) -> None:
+    """Raises UserError for a setting that LLaMA-Factory's own parser does not know, or does not take in the file."""
+    from llamafactory.hparams.parser import _TRAIN_ARGS, get_train_args
+    from transformers import HfArgumentParser
+
+    known = [field.name for part in _TRAIN_ARGS for field in fields(part)]
+    for key in settings:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0)
+            raise files.UserError(f"training.{key} is no argument of LLaMA-Factory; did you mean {near[0]}?")
+    arguments = yaml.safe_load(train_yaml)
+    parse = HfArgumentParser(_TRAIN_ARGS).parse_dict if _distributed(settings) else get_train_args
+
+    def refusal(left_out: str = "") -> str:
+        try:
+            parse({key: value for key, value in arguments.items() if key != left_out})
+        except (ValueError, AssertionError, ImportError) as error:
+            return " ".join(str(error).split())
+        return ""
+
+    if words := refusal():
+        key = next((f".{key}" for key in settings if not refusal(key)), "")  # the parser itself seldom names it
+        raise files.UserError(f"training{key}: LLaMA-Factory refuses it: {words}")
+
+
+def _distributed(settings: dict[str, Any]) -> bool:
+    """Whether LLaMA-Factory refuses the settings in a single process."""
+    return bool(settings.get("deepspeed") or settings.get("fsdp"))
+
+
 def check_template(template: str | None, model_type: str, processor: Any) -> None:
     """A model that thinks begins its answers so: what its own chat template opens an answer with tells which it is."""
     if model_type not in TEMPLATES:
         return
     turn = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
-    thinks = "<think>" in processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
-    right = TEMPLATES[model_type][thinks]
-    if template != right:
-        kind = "begins its answers with a thought" if thinks else "answers without a thought"
-        raise files.UserError(f"training.template is {template}, but this {model_type} {kind}: set template: {right}.")
+    if "<think>" in processor.apply_chat_template(turn, add_generation_prompt=True, tokenize=False):
+        raise files.UserError(
+            f"model: this {model_type} begins its answers with a thought, which would be scored as a part of them; "
+            "take its Instruct model."
+        )
+    if template != TEMPLATES[model_type]:
+        raise files.UserError(
+            f"training.template is {template}, but this {model_type} answers without a thought: set template: "
+            f"{TEMPLATES[model_type]}."
+        )
 
 
 def image_tokens(
@@ -208,18 +260,53 @@ def check_cutoff(
 
 
 def training(
-    settings: dict[str, Any], epoch: dict[str, Any], tokens_per_second: float | None, price_per_hour: float | None
+    settings: dict[str, Any],
+    epoch: dict[str, Any],
+    evaluated: int,
+    tokens_per_second: float | None,
+    price_per_hour: float | None,
 ) -> dict[str, Any]:
-    """Updates and tokens of the whole training; hours and cost where a rate and a price are given."""
+    """Updates and tokens of the whole training, and the tokens that its evaluations see, of `evaluated` each; hours and
+    cost where a rate and a price are given. A token of an evaluation counts as one of training, though it takes less.
+    """
     steps = settings["max_steps"]
     if steps <= 0:
         steps = math.ceil(settings["num_train_epochs"] * epoch["updates"])
     tokens = round(epoch["tokens"] * steps / epoch["updates"])
     result: dict[str, Any] = {"updates": steps, "epochs": round(steps / epoch["updates"], 4), "tokens": tokens}
+    result["evaluations"] = evaluations(settings, steps, epoch["updates"]) if evaluated else 0
+    result["evaluation_tokens"] = result["evaluations"] * evaluated
     if tokens_per_second:
-        result["hours"] = round(tokens / tokens_per_second / 3600, 2)
+        result["hours"] = round((tokens + result["evaluation_tokens"]) / tokens_per_second / 3600, 2)
         if price_per_hour:
             result["cost"] = round(result["hours"] * price_per_hour, 2)
+    return result
+
+
+def evaluations(settings: dict[str, Any], steps: int, updates: int) -> int:
+    """How often the validation split's loss is taken in `steps` updates, `updates` an epoch; at the end in any case."""
+    every: float = settings.get("eval_steps") or settings.get("logging_steps", 500)
+    every = math.ceil(steps * every) if every < 1 else every
+    times = {"steps": steps / every, "epoch": steps / updates}.get(settings.get("eval_strategy", "no"), 0)
+    return math.ceil(times) + bool(times and settings.get("eval_on_start"))
+
+
+def predicting(model: Path, tokens: int, on_gpu: bool, limit_gib: float | None) -> dict[str, Any]:
+    """The memory of prediction at its least, one prompt of `tokens` with its answer, and what it says of the limit."""
+    from radtune.train.memory import prediction
+
+    parts = prediction(model, tokens, on_gpu=on_gpu)
+    result: dict[str, Any] = {
+        "tokens": tokens,
+        "estimate_gib": {part: round(size / gpu.GIB, 3) for part, size in parts.items()},
+        "limit_gib": limit_gib,
+    }
+    if limit_gib is not None and parts["total"] > limit_gib * gpu.GIB:
+        result["advice"] = (
+            f"prediction takes {parts['total'] / gpu.GIB:.1f} GiB for a single prompt, of {tokens} tokens with its "
+            f"answer, limits.gpu_memory_gib is {limit_gib:g}: take a smaller model, or lower generation.max_new_tokens"
+        )
+        print(f"{result['advice']}.", file=sys.stderr)
     return result
 
 

@@ -40,6 +40,8 @@ FULL = re.compile(r"No space left on device|inline_container.* unexpected pos") 
 EXIT_SECONDS = 120  # a trainer that is done may take to end: of those with several processes some hang there for ever
 WRAPPERS = ("ChildFailedError", "CalledProcessError")  # torchrun's, which hide the reason
 STATE = "trainer_state.json"
+DEEPSPEED = "global_step*"  # its folder in a checkpoint
+OPTIMISER = ("optimizer.pt", "optimizer.bin", "optimizer_*", DEEPSPEED)  # torch's, FSDP's whole or in shards
 LENGTH = "length.json"  # how long the run is to be: a key of llamafactory.LENGTHS and its value
 RUN_ONLY = [
     "checkpoint-*",
@@ -77,8 +79,8 @@ def train(
     or trained on where more epochs are asked for and its schedule allows that.
 
     `images`: what made the pictures, which goes into summary.json as it is, for those who will prepare others.
-    `gpus`: as many must be there, and no more, each one's memory used up to `gpu_memory_gib`; with that null, none has
-    to be there.
+    `gpus`: as many are used, each one's memory up to `gpu_memory_gib`; beside several there must be no more. With that
+    null, none has to be there.
     """
     places: dict[str, Any] = {
         "model": model,
@@ -145,15 +147,16 @@ def _finished(run_dir: Path) -> bool:
 def _remove_broken_checkpoints(run_dir: Path) -> None:
     """Delete half-written checkpoints: the trainer takes the newest, whole or not, and would die of it."""
     for checkpoint in run_dir.glob("checkpoint-*"):
-        whole = (
-            _is_json(checkpoint / STATE)  # written last
-            and (checkpoint / "optimizer.pt").is_file()
-            and (checkpoint / "scheduler.pt").is_file()
-            and any(checkpoint.glob("*.safetensors"))
-        ) or any(checkpoint.glob("global_step*"))  # DeepSpeed keeps its own
-        if not whole:
+        if not _is_whole(checkpoint):
             print(f"{checkpoint}: half written, removed.", file=sys.stderr, flush=True)
             shutil.rmtree(checkpoint)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """The trainer's state is written last, after weights, optimiser and schedule; DeepSpeed holds the latter in one."""
+    optimiser = [pattern for pattern in OPTIMISER if any(checkpoint.glob(pattern))]
+    schedule = DEEPSPEED in optimiser or (checkpoint / "scheduler.pt").is_file()
+    return bool(optimiser) and schedule and _is_json(checkpoint / STATE)
 
 
 def _is_as_long(run_dir: Path, settings: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Token lengths of ShareGPT samples, as LLaMA-Factory encodes them with qwen3_vl's templates, and their batches.
+"""Token lengths of ShareGPT samples, as LLaMA-Factory encodes them with qwen3_vl_nothink, and their batches.
 
 Texts are tokenised in batches; a picture's tokens follow from its size, so that none is decoded.
 """
@@ -17,7 +17,6 @@ from PIL import Image, UnidentifiedImageError
 from radtune import files
 from radtune.resize import IMAGE, resizes
 
-THOUGHT = "<think>\n\n</think>\n\n"  # what its template qwen3_vl puts before an answer without a thought
 CHUNK = 4096  # texts a call of the tokenizer
 MULTIPLE = 8  # its collator pads a batch to a multiple of so many tokens
 
@@ -52,9 +51,9 @@ def image_tokens(size: tuple[int, int], processor: Any, *, image_max_pixels: int
     return patches // int(processor.image_processor.merge_size) ** 2
 
 
-def measure(records: list[dict[str, Any]], processor: Any, images: dict[str, int], template: str) -> list[Sample]:
+def measure(records: list[dict[str, Any]], processor: Any, images: dict[str, int]) -> list[Sample]:
     """One Sample a record; `images`: the tokens of each image. Raises UserError where <image> and images disagree."""
-    turns = [_turns(record, processor.image_token, template) for record in records]
+    turns = [_turns(record, processor.image_token) for record in records]
     texts = sorted({text for record in turns for text in record})
     lengths: dict[str, int] = {}
     for start in range(0, len(texts), CHUNK):
@@ -68,7 +67,7 @@ def measure(records: list[dict[str, Any]], processor: Any, images: dict[str, int
     return samples
 
 
-def _turns(record: dict[str, Any], image_token: str, template: str) -> list[str]:
+def _turns(record: dict[str, Any], image_token: str) -> list[str]:
     """The texts that LLaMA-Factory tokenises one by one."""
     if sum(turn["content"].count(IMAGE) for turn in record["messages"]) != len(record["images"]):
         raise files.UserError(f"sample {record['id']}: {IMAGE} must stand once in its messages for each image.")
@@ -76,16 +75,11 @@ def _turns(record: dict[str, Any], image_token: str, template: str) -> list[str]
     for turn in record["messages"]:
         content = turn["content"].replace(IMAGE, f"<|vision_start|>{image_token}<|vision_end|>")
         if turn["role"] == "assistant":
-            thought = THOUGHT if template == "qwen3_vl" and not {"<think>", "</think>"} & _tags(content) else ""
-            texts.append(f"{thought}{content}<|im_end|>\n")
+            texts.append(f"{content}<|im_end|>\n")
         else:
             start = "<|im_start|>assistant\n" if turn["role"] == "user" else ""
             texts.append(f"<|im_start|>{turn['role']}\n{content}<|im_end|>\n{start}")
     return texts
-
-
-def _tags(text: str) -> set[str]:
-    return {tag for tag in ("<think>", "</think>") if tag in text}
 
 
 def distribution(lengths: list[int]) -> dict[str, int | float]:

@@ -83,6 +83,11 @@ def render(
 
     `adapter` is the adapter to go on training. Raises UserError for a setting that is not the caller's to make.
     """
+    if settings.get("default_system"):
+        raise files.UserError(
+            "training setting default_system: remove it, prediction asks without a system turn; what is to hold for "
+            "every question goes into the prompts."
+        )
     for key in settings:
         if key in OWN.split():
             raise files.UserError(f"training setting {key}: remove it, radtune sets it from the files it is given.")

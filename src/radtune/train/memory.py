@@ -1,4 +1,4 @@
-"""What a training step will hold of a GPU's memory, by part, before any weight is loaded.
+"""What a training step, or a prediction, will hold of a GPU's memory, by part, before any weight is loaded.
 
 The model's own class, adapter, gradient checkpointing, loss and autocast run on tensors without content (torch's
 FakeTensorMode) while their bytes are counted, so that the estimate follows from config.json and the settings alone.
@@ -54,6 +54,24 @@ def estimate(model: Path, settings: dict[str, Any], *, batch: int, length: int, 
         "inputs": _inputs(loaded, settings, batch, length, patches),
         "context": gpu.CONTEXT,
     }
+    return parts | {"total": sum(parts.values())}
+
+
+def prediction(model: Path, tokens: int, *, on_gpu: bool) -> dict[str, int]:
+    """Bytes of each part, and their total, of predicting one sample of `tokens`, prompt and answer together: weights,
+    the adapter merged, in the type that prediction loads them in, and the cache of keys and values. A batch takes the
+    cache as often as it has prompts. Not counted is what the prompt's own pass holds for a moment.
+    """
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    config, kind = AutoConfig.from_pretrained(model), torch.bfloat16 if on_gpu else torch.float32
+    with torch.device("meta"):
+        loaded = AutoModelForImageTextToText.from_config(config, dtype=kind)
+    text = config.get_text_config()
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    keys = text.num_hidden_layers * text.num_key_value_heads * width
+    parts = {"weights": sum(p.nbytes for p in loaded.parameters()), "cache": 2 * keys * tokens * kind.itemsize}
+    parts |= {"context": gpu.CONTEXT}
     return parts | {"total": sum(parts.values())}
 
 

@@ -14,11 +14,14 @@ import transformers.trainer
 from tqdm import tqdm
 from transformers import TrainerCallback
 
+BEAT = 10  # seconds between two heartbeats, where no step takes longer
+
 
 class Progress(TrainerCallback):  # type: ignore[misc]  # transformers' own way to be told of steps
     """Say in `heartbeat` (JSON) and in the log how far training is; save at epoch ends too, evaluate at the end, once.
 
-    heartbeat: step, steps, loss (the last training loss), seconds_left (by the pace of this process), time (Unix).
+    heartbeat: step, steps, loss (the last training loss), seconds_left (by the pace of this process), time (Unix). Loss
+    and seconds are null until there are any.
     """
 
     def __init__(self, heartbeat: Path) -> None:
@@ -27,22 +30,34 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers' own way 
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.began, self.first_step = time.monotonic(), state.global_step
+        self.loss = next((entry["loss"] for entry in state.log_history[::-1] if "loss" in entry), None)
+        self.beat(state)
+
+    def beat(self, state: Any, *, last: bool = False) -> int | None:
+        """Write the heartbeat; the seconds left."""
+        done, self.beaten = state.global_step - self.first_step, time.monotonic()
+        pace = (self.beaten - self.began) / done if done else None
+        left = 0 if last else pace and round(pace * (state.max_steps - state.global_step))
+        row = {"step": state.global_step, "steps": state.max_steps, "loss": self.loss, "seconds_left": left}
+        if state.is_world_process_zero:
+            temporary = self.heartbeat.with_suffix(".tmp")  # always the same, so that a resume takes away a kill's
+            temporary.write_text(json.dumps(row | {"time": int(time.time())}) + "\n", encoding="utf-8")
+            temporary.replace(self.heartbeat)
+        return left
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
-        if not state.is_world_process_zero:
-            return
         self.loss = logs.get("loss", self.loss)
-        step, steps = state.global_step, state.max_steps
-        pace = (time.monotonic() - self.began) / max(step - self.first_step, 1)
-        left = 0 if "train_runtime" in logs else round(pace * (steps - step))  # that one is the last
-        row = {"step": step, "steps": steps, "loss": self.loss, "seconds_left": left, "time": int(time.time())}
-        temporary = self.heartbeat.with_suffix(".tmp")  # always the same, so that a resume takes away what a kill left
-        temporary.write_text(json.dumps(row) + "\n", encoding="utf-8")
-        temporary.replace(self.heartbeat)
-        if "loss" in logs:
-            tqdm.write(f"step {step} of {steps}, loss {self.loss}, {timedelta(seconds=left)} left")
+        left = self.beat(state, last="train_runtime" in logs)
+        if "loss" in logs and state.is_world_process_zero:
+            time_left = timedelta(seconds=left or 0)
+            tqdm.write(f"step {state.global_step} of {state.max_steps}, loss {self.loss}, {time_left} left")
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if time.monotonic() - self.beaten >= BEAT:
+            self.beat(state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.on_prediction_step(args, state, control)
         if state.global_step >= state.max_steps and args.eval_strategy == "steps":
             control.should_evaluate = True  # eval_steps seldom divides the number of steps
 

@@ -30,7 +30,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 def main() -> None:
     train_yaml, gpus, memory_gib = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
-    seen = gpu.check(gpus, memory_gib)
+    seen = (gpu.claim_one if gpus == 1 else gpu.check)(gpus, memory_gib)
     if "LOCAL_RANK" not in os.environ and (seen > 1 or os.environ.get("FORCE_TORCHRUN") == "1"):
         processes = os.environ.get("NPROC_PER_NODE", str(max(seen, 1)))
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]

@@ -37,16 +37,16 @@ def teach(
 ) -> None:
     """Write `model` with a trained vision tower to the folder `out`.
 
-    `practice`: ShareGPT with `facts` ({name: word}) a record. `image_pixels`: of a picture in training. `gpus`: as many
-    must be there, and no more; the first is used, its memory up to `gpu_memory_gib`. With that null, none has to be.
+    `practice`: ShareGPT with `facts` ({name: word}) a record. `image_pixels`: of a picture in training. `gpus`: those
+    promised, of which one is used, its memory up to `gpu_memory_gib`. With that null, none has to be there.
     """
+    device = gpu.claim(gpus, gpu_memory_gib)
     import torch
     from torch.nn import CrossEntropyLoss, Linear, ModuleDict
     from torch.nn.functional import rms_norm
     from torch.nn.utils import clip_grad_norm_
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    device = gpu.claim(gpus, gpu_memory_gib)
     torch.manual_seed(seed)
     records = files.read_json(practice)
     processor = AutoProcessor.from_pretrained(model)
