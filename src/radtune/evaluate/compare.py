@@ -49,8 +49,8 @@ def compare(samples: list[Path], out: Path) -> None:
 
 
 def enough(pairs: int) -> int:
-    """Draws with which the smallest p, of two sides, is half of LEVEL after Holm, however many pairs are compared."""
-    return max(bootstrap.RESAMPLES, math.ceil(4 * pairs * len(METRICS) / LEVEL))
+    """Draws with which the smallest p is half of LEVEL after Holm, however many pairs are compared."""
+    return max(bootstrap.RESAMPLES, math.ceil(2 * pairs * len(METRICS) / LEVEL))
 
 
 def judged(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
