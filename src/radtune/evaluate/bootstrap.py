@@ -26,7 +26,7 @@ Total = Callable[[Floats], Floats]
 
 
 def summary(
-    groups: NDArray[np.str_], values: Floats, minus: Floats | None = None, *, total: Total | None = None
+    groups: NDArray[np.str_ | np.intp], values: Floats, minus: Floats | None = None, *, total: Total | None = None
 ) -> tuple[float | None, int, int, list[float] | None]:
     """Score of the samples that have one, their number, that of their groups, and a 95 % interval over groups.
 
