@@ -80,7 +80,7 @@ def test_another_split_and_experiments_without_scores_say_nothing() -> None:
 
 def test_each_wish_is_held_against_the_tuned_model_in_what_it_switches() -> None:
     given: dict[str, Any] = {}
-    for name in ("config.yaml", "wishes.yaml"):
+    for name in ("config.yaml", "wishes.yaml", "rewritten.yaml"):
         layer = yaml.safe_load(Path("config", name).read_text(encoding="utf-8"))
         given = given | layer | {"experiments": given.get("experiments", {}) | layer["experiments"]}
     settings = resolve(given)
