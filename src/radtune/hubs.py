@@ -79,11 +79,9 @@ def _client(source: str) -> Any:
 
 def _keys(kind: str) -> tuple[str, str]:
     """The config's keys that name a repository and its revision."""
-    return (
-        ("retrieval.encoder", "retrieval.encoder_revision")
-        if kind == "encoder"
-        else (f"{kind}.repo", f"{kind}.revision")
-    )
+    if kind == "encoder":
+        return "retrieval.encoder", "retrieval.encoder_revision"
+    return f"{kind}.repo", f"{kind}.revision"
 
 
 def _type(kind: str) -> str:
@@ -217,9 +215,8 @@ def _try(source: str, kind: str, repo: str, revision: str, file: HubFile, room: 
         return Path(client.download_file(repo, file_path=file.path, **place, **stated))
     from requests.exceptions import ChunkedEncodingError
 
-    client.repo_info(
-        repo, repo_type=_type(kind), revision=revision, timeout=SECONDS
-    )  # soon says no; the download waits long
+    # soon says no; the download waits long
+    client.repo_info(repo, repo_type=_type(kind), revision=revision, timeout=SECONDS)
     for _ in range(TRIES - 1):
         with suppress(ChunkedEncodingError):  # a dropped connection, at which this client gives up
             return Path(client.hf_hub_download(repo, file.path, **place))

@@ -288,6 +288,7 @@ def test_page_holds_every_section_and_the_figures_of_its_inputs(page: str) -> No
         assert f'<section id="{section}">' in page
     assert "lora has the highest ROUGE-L on the test split (60 samples, 15 groups)" in page
     assert "Only 15 groups" in page
+    assert "not scored on the same samples" not in page
     assert "lora: 0 of 60 answers are empty, 1 hit the length limit." in page
     assert "10 rows came in, 7 were kept and 3 quarantined (30.0 %)." in page
     assert "do not add up" not in page

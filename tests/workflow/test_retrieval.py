@@ -181,9 +181,9 @@ def test_the_wish_list_is_one_command_and_each_wish_has_its_effect_in_the_report
         cleanings["rewritten"]["rewrite"] = {"base_url": server.url}
         wished: dict[str, Any] = {name: {"cleaning": of} for name, of in cleanings.items()}
         wished |= {"longer": {"training": {"max_steps": 3}}}
-        (folder / "wished.yaml").write_text(yaml.safe_dump({"experiments": wished}))
+        (folder / "wished.yaml").write_text(yaml.safe_dump({"experiments": wished, "generation": {"blank": 0}}))
         wishes = ("config/wishes.yaml", "config/rewritten.yaml", "small.yaml", "wished.yaml")
-        done = snakemake(folder, "--configfile", "config/demo.yaml", *wishes)
+        done = snakemake(folder, "--resources", "gpu=2", "--configfile", "config/demo.yaml", *wishes)
     assert done.returncode == 0, done.stdout[-6000:]
     assert planned(done.stdout)["train_adapter"] == 5
     (summary,) = (finished / "data" / "cleaned").glob("rewrite-*.json")

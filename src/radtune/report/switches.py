@@ -22,16 +22,8 @@ METRICS = {
     "reworded_change_slots": t("Unseen wording: change of place and density words"),
 }
 COPIED = "copied"  # of FLOORS
-_DERIVED = (
-    "dataset",
-    "plain",
-    "cleaned",
-    "encoder",
-    "fetched",
-    "model_name",
-    "adapter",
-    "pixels",
-)  # what follows from the rest
+# what follows from the rest
+_DERIVED = ("dataset", "plain", "cleaned", "encoder", "fetched", "model_name", "adapter", "pixels")
 _LONGEST = 60  # characters of a setting
 
 
