@@ -11,9 +11,12 @@ where the index takes 2.5 more.
 
 import argparse
 import json
+import re
 import resource
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from unittest.mock import patch
 
@@ -44,6 +47,16 @@ def drawn(seed: int, count: int, dimension: int) -> np.ndarray:
 
 def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def ask(index: Path, queries: np.ndarray) -> dict[str, float]:
+    """Ask as a process that does nothing else; its peak in MiB, and what it holds in the end: RssFile are pages of
+    files, vectors.npy's above all, which the system takes back where memory is short.
+    """
+    for start in range(0, len(queries), 100):
+        retrieve.nearest(index, queries[start : start + 100], K, [None] * len(queries[start : start + 100]))
+    held = re.findall(r"^(VmHWM|RssAnon|RssFile):\s+(\d+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return {name: int(kib) / 1024 for name, kib in held}
 
 
 def main() -> None:
@@ -80,6 +93,8 @@ def main() -> None:
         built = time.perf_counter() - began
         sizes = {path.name: path.stat().st_size / 2**20 for path in out.iterdir()}
         print(json.dumps({"build_s": built, "MiB": sizes, "peak_GiB": peak()}), flush=True)
+        with ProcessPoolExecutor(1, get_context("spawn")) as alone:  # forked, it would start with all that is here
+            print(json.dumps({"query_process_MiB": alone.submit(ask, out, queries).result()}), flush=True)
         retrieve.nearest(out, queries[:1], K, [None])  # opens it
         for probes in (64, 128, 256, 512):
             with patch.object(retrieve, "PROBES", probes):

@@ -64,7 +64,7 @@ rule fetch_shard:
 
 
 rule fetch_model:
-    """Download the model from a hub at the pinned revision, or from object storage as it is now."""
+    """Download the model, or a vision encoder, from a hub at its revision, or from object storage as it is now."""
     output:
         directory("<results>/model/{hub}"),
     log:

@@ -171,6 +171,7 @@ CLEANED = {value["cleaned"]: value["cleaning"] for value in EXPERIMENTS.values()
 CLEANED_FILES = [f"{RESULTS}/data/cleaned/{name}.json" for name in CLEANED]
 WITH_CASES = {value["dataset"]: value for value in EXPERIMENTS.values() if value["encoder"]}
 ENCODERS = {value["encoder"]: value for value in WITH_CASES.values()}
+FETCHED = {name: value["fetched"] for name, value in ENCODERS.items() if value["fetched"]}
 MODELS = {value["model_name"]: value for value in reversed(EXPERIMENTS.values())}  # the first that uses it
 RECIPES = {value["images"]: image_recipe(value["images"]) for value in EXPERIMENTS.values()}
 # Where scan_shard leaves the enhanced images for enhance_shard: a folder for each recipe, named after all they follow from
@@ -269,6 +270,8 @@ def list_flags(wildcards):
 
 
 def model_flags(wildcards):
+    if wildcards.hub in FETCHED:
+        return flags(FETCHED[wildcards.hub] | {"kind": "encoder"})
     return flags(place("model", MODELS[wildcards.hub]["model"]))
 
 
@@ -729,7 +732,7 @@ def whole_model(wildcards):
 
 
 def encoder_folder(wildcards):
-    """Where the encoder's weights lie: the experiment's own model, or a folder of its own."""
+    """Where the encoder's weights lie: the experiment's own model, or a folder, which may be fetched."""
     found = ENCODERS[wildcards.encoder]
     folder, model = found["retrieval"]["encoder"], found["model"]["path"] or f"{RESULTS}/model/{found['model_name']}"
     return model if folder == "model" else folder

@@ -194,23 +194,35 @@ def _cleaned(cleaning: Config, where: str) -> str | None:
 
 def _add_retrieval(name: str, config: Config) -> None:
     """Add the experiment whose `adapter` answers (or null), the limits of `pixels` that it learned with, the `plain`
-    dataset, without cases, and the `encoder` that finds those of its own dataset (or null).
+    dataset, without cases, the `encoder` that finds those of its own dataset (or null), and where that is `fetched`
+    from, source, repo and revision on a hub (or null). retrieval.encoder is then the folder where it will lie.
     """
     full = config["experiments"][name]
     full["adapter"] = full["init_adapter"] if full["training"] is None else name
     learned = config["experiments"][full["adapter"]]["training"] if full["adapter"] else config["training"]
     full["pixels"] = {key: learned[key] for key in _PIXELS}
-    full["plain"], full["encoder"], given = full["dataset"], None, full["retrieval"]
+    full["plain"], full["encoder"], full["fetched"], given = full["dataset"], None, None, full["retrieval"]
     if given["used_in"] == "nothing":
         return
-    folder = Path(given["encoder"])
-    if given["encoder"] == "model":
+    encoder, revision = given["encoder"], given["encoder_revision"]
+    where = f"config: retrieval.encoder {encoder} of experiments.{name}"
+    named = re.sub(r"[^A-Za-z0-9._-]", "-", Path(encoder).name)
+    if encoder == "model":
         full["encoder"] = f"{full['model_name']}-{_short(full['pixels'])}"
-    elif folder.is_dir():
-        full["encoder"] = f"{re.sub(r'[^A-Za-z0-9._-]', '-', folder.name)}-{_short(given['encoder'])}"
+    elif revision:
+        if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", encoder):
+            raise UserError(f"{where} is no OWNER/NAME of a hub; without encoder_revision it is a folder.")
+        full["fetched"] = {"source": given["encoder_source"], "repo": encoder, "revision": revision}
+        full["encoder"] = f"{named}-{_short(full['fetched'])}"
+    elif Path(encoder).is_dir():
+        full["encoder"] = f"{named}-{_short(encoder)}"
     else:
-        raise UserError(f"config: retrieval.encoder {folder} of experiments.{name} is no folder, nor is it `model`.")
+        raise UserError(
+            f"{where} is no folder, nor `model`; one of a hub, OWNER/NAME, needs retrieval.encoder_revision."
+        )
     full["dataset"] = f"{full['plain']}-cases-{_short([given, full['encoder']])}"
+    if full["fetched"]:
+        given["encoder"] = f"{config['results']}/model/{full['encoder']}"
 
 
 def _short(value: Any) -> str:

@@ -77,29 +77,41 @@ def _client(source: str) -> Any:
     return HubApi(HubConfig(token=token))
 
 
+def _keys(kind: str) -> tuple[str, str]:
+    """The config's keys that name a repository and its revision."""
+    if kind == "encoder":
+        return "retrieval.encoder", "retrieval.encoder_revision"
+    return f"{kind}.repo", f"{kind}.revision"
+
+
+def _type(kind: str) -> str:
+    return "model" if kind == "encoder" else kind  # as hubs know it
+
+
 def _refusal(error: Exception, source: str, kind: str, what: str) -> UserError:
     """One sentence for what a client raised, with the key of the config to check."""
     if type(error).__name__ == "LocalEntryNotFoundError" and isinstance(error.__cause__, Exception):
         error = error.__cause__  # huggingface_hub looked on the disk for what the hub did not give
+    repo, revision = _keys(kind)
     name, token = type(error).__name__, _TOKENS.get(source, "")
     status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
     if source == "s3" and (known := bucket.explain(error, f"{kind}.path")):
         why, advice = _plain(known[0]), known[1]
     elif name == "RevisionNotFoundError":
-        why, advice = "no such revision", f"check {kind}.revision"
+        why, advice = "no such revision", f"check {revision}"
     elif name == "GatedRepoError":
-        why, advice = "gated", f"ask for access to {kind}.repo on the hub, and set {token} to the token of who has it"
+        why, advice = "gated", f"ask for access to {repo} on the hub, and set {token} to the token of who has it"
     elif status in (401, 404):
         why = "not found"
-        advice = f"check {kind}.repo and {kind}.revision, and set {token} where the repository is private"
+        advice = f"check {repo} and {revision}, and set {token} where the repository is private"
     elif status == 403:
-        why, advice = "not allowed", f"check that {token} is set and may read {kind}.repo"
+        why, advice = "not allowed", f"check that {token} is set and may read {repo}"
     else:
         why = f"{name}: {_plain(error)}"
         if getattr(error, "errno", None):
             advice = "see to the disk and run it again"
         elif isinstance(error, ValueError):
-            advice = f"check {kind}.repo and {kind}.revision"
+            advice = f"check {repo} and {revision}"
         else:
             server = " and AWS_ENDPOINT_URL" if source == "s3" else ""
             advice = f"check the connection{server} and run it again: a broken download goes on where it stopped"
@@ -128,7 +140,7 @@ def _modelscope_listing(repo: str, kind: str, revision: str) -> tuple[list[HubFi
     from modelscope_hub import HubError
 
     def listed(at: str) -> tuple[list[HubFile], list[dict[str, Any]]]:
-        there = [f for f in client.list_repo_files(repo, kind, at) if f.get("Type") != "tree"]
+        there = [f for f in client.list_repo_files(repo, _type(kind), at) if f.get("Type") != "tree"]
         return [HubFile(f["Path"], f.get("Size") or None, f.get("Sha256") or None) for f in there], there
 
     files, there = listed(revision)
@@ -141,7 +153,7 @@ def _modelscope_listing(repo: str, kind: str, revision: str) -> tuple[list[HubFi
 
 
 def list_files(source: str, kind: str, repo: str, revision: str) -> tuple[list[HubFile], str]:
-    """What a repository (`kind` is dataset or model) holds, and the revision as a commit if the hub names one."""
+    """What a repository (of kind dataset, model, encoder) holds, and the revision as a commit if the hub names one."""
     if source == "s3":
         suffix = ".parquet" if kind == "dataset" else ""
         objects = _ask(source, kind, repo, lambda: bucket.list_objects(repo, suffix))
@@ -150,7 +162,7 @@ def list_files(source: str, kind: str, repo: str, revision: str) -> tuple[list[H
         return [HubFile(one.path, one.size, None, one.etag) for one in objects], bucket.digest(objects)
     if source == "modelscope":
         return _ask(source, kind, repo, lambda: _modelscope_listing(repo, kind, revision))
-    settings = {"repo_type": kind, "revision": revision, "files_metadata": True, "timeout": SECONDS}
+    settings = {"repo_type": _type(kind), "revision": revision, "files_metadata": True, "timeout": SECONDS}
     info = _ask(source, kind, repo, lambda: _client(source).repo_info(repo, **settings))
     files = [HubFile(f.rfilename, f.size, f.lfs.sha256 if f.lfs else None) for f in info.siblings or []]
     return files, info.sha or revision
@@ -174,7 +186,9 @@ def _fetch(source: str, kind: str, repo: str, revision: str, file: HubFile, room
     what = f"{repo}/{file.path}"
     path = PurePosixPath(file.path)
     if path.is_absolute() or ".." in path.parts or "\\" in file.path:
-        raise UserError(f"{what} is no path inside a folder; check {kind}.{'path' if source == 's3' else 'repo'}.")
+        raise UserError(
+            f"{what} is no path inside a folder; check {f'{kind}.path' if source == 's3' else _keys(kind)[0]}."
+        )
     if not file.sha256 and not file.revision:
         shutil.rmtree(room, ignore_errors=True)  # nothing would tell old bytes from new ones
     try:
@@ -195,13 +209,14 @@ def _try(source: str, kind: str, repo: str, revision: str, file: HubFile, room: 
     if source == "s3":
         return bucket.download(repo, file.path, file.size, revision, room)
     client = _client(source)
-    place = {"repo_type": kind, "revision": revision, "local_dir": room}
+    place = {"repo_type": _type(kind), "revision": revision, "local_dir": room}
     if source == "modelscope":
         stated = {"file_size": file.size, "expected_sha256": file.sha256, "cache_dir": room}
         return Path(client.download_file(repo, file_path=file.path, **place, **stated))
     from requests.exceptions import ChunkedEncodingError
 
-    client.repo_info(repo, repo_type=kind, revision=revision, timeout=SECONDS)  # soon says no; the download waits long
+    # soon says no; the download waits long
+    client.repo_info(repo, repo_type=_type(kind), revision=revision, timeout=SECONDS)
     for _ in range(TRIES - 1):
         with suppress(ChunkedEncodingError):  # a dropped connection, at which this client gives up
             return Path(client.hf_hub_download(repo, file.path, **place))
@@ -228,19 +243,22 @@ def download_file(source: str, repo: str, revision: str, file: HubFile, out: Pat
             _fetch(source, "dataset", repo, revision, file, room).replace(out)
 
 
-def download_model(source: str, repo: str, revision: str, out: Path) -> None:
-    """A model's files to the folder `out`, which appears when all are there, with RECORD beside them."""
+def download_model(source: str, repo: str, revision: str, out: Path, *, kind: str = "model") -> None:
+    """A model's files to the folder `out`, which appears when all are there, with RECORD beside them.
+
+    `kind`: model, or encoder where the config names it under retrieval.
+    """
     with _room(out) as room:
-        files, commit = list_files(source, "model", repo, revision)
+        files, commit = list_files(source, kind, repo, revision)
         if not files:
-            raise UserError(f"{source}: {repo}@{revision} holds no file; check model.repo and model.revision.")
+            raise UserError(f"{source}: {repo}@{revision} holds no file; check {' and '.join(_keys(kind))}.")
         stated = [file.stated() for file in files]
         record = {"source": source, "repo": repo, "revision": revision, "commit": commit, "files": stated}
         if (out / RECORD).is_file() and read_json(out / RECORD) == record:
             return
         rooms = [room / hashlib.sha256(file.path.encode()).hexdigest()[:16] for file in files]
         pairs = zip(files, rooms, strict=True)
-        got = [_fetch(source, "model", repo, file.revision or commit, file, place) for file, place in pairs]
+        got = [_fetch(source, kind, repo, file.revision or commit, file, place) for file, place in pairs]
         with replacing(out) as temporary:
             for file, path in zip(files, got, strict=True):
                 (temporary / file.path).parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,7 @@
 """Intervals and p values beside SciPy's own and beside what they promise."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -53,6 +55,22 @@ def test_p_is_small_for_a_difference_and_even_for_none() -> None:
     assert sum(p < 0.1 for p in none) < 25
     assert sum(p > 0.5 for p in none) > 30
     assert p_value(np.full(300, "one"), base + 1, base) is None
+
+
+@pytest.mark.parametrize(("groups", "off"), [(6, 0), (60, 0.03)])
+def test_p_is_scipys_with_all_choices_of_signs_and_with_draws(groups: int, off: float) -> None:
+    ours, theirs = RNG.normal(0.15, 1, groups), np.zeros(groups)
+    how = {"permutation_type": "samples", "n_resamples": 5000, "rng": 3}
+    expected = stats.permutation_test((ours, theirs), lambda a, b: np.sum(a - b), **how).pvalue
+    assert p_value(np.arange(groups).astype(str), ours, theirs, 5000) == pytest.approx(expected, abs=off)
+
+
+def test_many_groups_and_draws_take_little_memory() -> None:
+    names, values = np.arange(1500).astype(str), RNG.normal(0, 1, 1500)
+    tracemalloc.start()
+    assert p_value(names, values, np.zeros(1500), 20_000)
+    assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
+    tracemalloc.stop()
 
 
 def test_holm_is_worked_out_by_hand() -> None:

@@ -65,7 +65,10 @@ def test_each_shipped_config_is_valid_and_has_the_untuned_base(name: str) -> Non
         ({"experiments": {"base": {"training": {"seed": 1}}}}, "experiments.base is the untuned model"),
         ({"experiments": {"a": {"retrieval": {"used_in": "train"}}}}, "'train', not one of nothing, prediction, train"),
         ({"experiments": {"a": {"retrieval": {"used_in": "training", "encoder": "no/clip"}}}},
-         "retrieval.encoder no/clip of experiments.a is no folder, nor is it `model`."),
+         "retrieval.encoder no/clip of experiments.a is no folder, nor `model`; one of a hub, OWNER/NAME, needs"
+         " retrieval.encoder_revision."),
+        ({"retrieval": {"encoder": "../clip", "encoder_revision": "main"}, "experiments": {"a": {"retrieval": {
+            "used_in": "training"}}}}, "retrieval.encoder ../clip of experiments.a is no OWNER/NAME of a hub"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_sentence(config: dict[str, Any], sentence: str) -> None:
@@ -166,6 +169,21 @@ def test_cases_make_a_dataset_of_their_own_beside_the_plain_one(tmp_path: Path) 
     assert (
         found["cases"]["encoder"] == found["more"]["encoder"] == found["later"]["encoder"] != found["other"]["encoder"]
     )
+
+
+def test_an_encoder_of_a_hub_has_a_folder_of_its_own_by_name_and_revision() -> None:
+    clip = {"used_in": "training", "encoder": "some/clip", "encoder_revision": "main"}
+    given = {"a": clip, "same": clip | {"k": 3}, "b": clip | {"encoder_revision": "v2"}}
+    given["c"] = clip | {"encoder_source": "modelscope"}
+    found = resolve({"experiments": {name: {"retrieval": retrieval} for name, retrieval in given.items()}})
+    experiments = found["experiments"]
+    assert experiments["a"]["fetched"] == {"source": "huggingface", "repo": "some/clip", "revision": "main"}
+    assert experiments["a"]["encoder"] == experiments["same"]["encoder"]
+    assert len({experiments[name]["encoder"] for name in given}) == 3
+    for name in given:
+        assert experiments[name]["encoder"].startswith("clip-")
+        assert experiments[name]["retrieval"]["encoder"] == f"results/run/model/{experiments[name]['encoder']}"
+    assert experiments["base"]["fetched"] is None
 
 
 def test_another_pixel_limit_is_another_encoder_and_an_adapter_brings_its_own() -> None:

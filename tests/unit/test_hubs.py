@@ -43,6 +43,15 @@ def test_a_shard_arrives_whole_and_leaves_nothing_else(hub: Hub, tmp_path: Path,
     assert [answer[1:] for answer in hub.answers] == [(None, len(SHARD))]
 
 
+def test_a_missing_encoder_is_told_by_the_keys_that_name_it(hub: Hub, tmp_path: Path, source: str) -> None:
+    asked = ("--repo", "some/clip", "--revision", COMMIT, "--kind", "encoder", "--out", str(tmp_path / "clip"))
+    sentence = run(hub, tmp_path, source, "fetch-model", *asked)
+    assert "check retrieval.encoder and retrieval.encoder_revision" in sentence
+    hub.repositories["model", "some/clip"] = {"config.json": b"{}"}
+    assert run(hub, tmp_path, source, "fetch-model", *asked) == ""
+    assert (tmp_path / "clip" / "config.json").read_bytes() == b"{}"
+
+
 def test_a_dropped_connection_is_gone_on_from(hub: Hub, tmp_path: Path, source: str) -> None:
     hub.drops = 1
     assert fetch(hub, tmp_path, source) == ""

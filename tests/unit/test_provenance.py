@@ -55,6 +55,15 @@ def test_models_and_adapters_are_named_with_what_was_read(tmp_path: Path) -> Non
     assert after["adapters"] != before["adapters"]
 
 
+def test_an_encoder_from_a_hub_is_named_with_the_experiments_that_use_it(tmp_path: Path) -> None:
+    given, fetched = config(tmp_path), {"source": "huggingface", "repo": "some/clip", "revision": "main"}
+    given["experiments"]["lora"] |= {"fetched": fetched, "encoder": "clip-1"}
+    write_json(tmp_path / "model/clip-1/revision.json", {"commit": "77"})
+    arguments = {"manifest": None, "models": tmp_path / "model", "trainings": [], "locks": None, "run": tmp_path / "no"}
+    (encoder,) = (model for model in provenance(given, **arguments)["models"] if model["name"] == "some/clip")
+    assert (encoder["revision"], encoder["commit"], encoder["experiments"]) == ("main", "77", ["lora"])
+
+
 def test_seeds_are_those_in_use_and_an_experiment_s_own(tmp_path: Path) -> None:
     assert found(tmp_path)["seeds"] == {"split.seed": 1, "training.seed": 42, "experiments.lora.training.seed": 7}
 

@@ -288,6 +288,7 @@ def test_page_holds_every_section_and_the_figures_of_its_inputs(page: str) -> No
         assert f'<section id="{section}">' in page
     assert "lora has the highest ROUGE-L on the test split (60 samples, 15 groups)" in page
     assert "Only 15 groups" in page
+    assert "not scored on the same samples" not in page
     assert "lora: 0 of 60 answers are empty, 1 hit the length limit." in page
     assert "10 rows came in, 7 were kept and 3 quarantined (30.0 %)." in page
     assert "do not add up" not in page
@@ -317,8 +318,11 @@ def test_page_holds_every_section_and_the_figures_of_its_inputs(page: str) -> No
     assert re.search(r"Boxes found, by place</h3>.*<figcaption>base<.*<figcaption>lora<", page, re.DOTALL)
     assert re.search(rf"&lt;b&gt;train-0&lt;/b&gt;</th><td>train</td><td class=\"n\">5,000<.*{'ab' * 32}", page)
     assert "Not for clinical use" in page
-    row = r"exact_match</code></th><td>lora − base</td><td class=\"n\"><b>\+31.7<.*>0.005<.*<td>lora is better</td>"
+    row = r"exact_match</code></th><td>lora − base</td><td class=\"n\"><b>\+31.7<.*>0.003<.*<td>lora is better</td>"
     assert re.search(row, page)
+    switched = page.split("<h3>What each switch did</h3>")[1].split("</table>")[0]
+    assert "Unseen wording: change of ROUGE-L" in switched
+    assert "Records that are valid JSON" not in switched  # no record is there
     assert re.search(r"lora against base</th><td><div><code>training</code> none → \{.*&lt;i&gt;b.*\n.*<b>\+46.0", page)
     assert re.search(r"iou</code></th><td>lora − base</td>.*no difference shown", page)
 

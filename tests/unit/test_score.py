@@ -186,6 +186,13 @@ def test_floors_from_train_and_from_a_black_picture(tmp_path: Path) -> None:
     found = {name: (floor["value"], floor["n"]) for name, floor in exact["floors"].items()}
     assert found == {"shuffled": (0, 5), "common": (20, 5), "nearest": (50, 4), "blank": (50, 2)}
     assert (exact["floor_name"], exact["floor"], exact["lift"]) == ("nearest", 50, 50)
+    lifts = {
+        name: (floor["lift"], floor["better"]) for name, floor in exact["floors"].items()
+    }  # of the samples of both
+    assert lifts == {"shuffled": (100, True), "common": (80, True), "nearest": (50, None), "blank": (50, None)}
+    assert exact["floors"]["nearest"]["lift_interval"] == exact["lift_interval"] == [0, 100]
+    missed = read_json(tmp_path / "out.json")["overall"]["metrics"]["slots"]["floors"]["shuffled"]
+    assert missed["lift_interval"][0] > 0
     semantic = read_json(tmp_path / "out.json")["overall"]["metrics"]["semantic"]
     assert semantic["value"] == pytest.approx(100)
     assert 0 < semantic["floors"]["common"]["value"] < 100
@@ -206,7 +213,12 @@ def test_scores_of_other_words_are_compared_on_the_same_samples(tmp_path: Path) 
     result = read_json(out)
     found = result.pop("reworded")
     assert "value: " in result["signatures"].pop("reworded")
-    assert (result, pq.read_schema(samples).names) == (without, columns)  # nothing else changes
+    for name in ("rouge_l", "slots"):
+        assert f"{name} of a sample" in result["signatures"].pop(f"reworded_change_{name}")
+    assert result == without  # nothing else changes
+    more = [name for name in pq.read_schema(samples).names if name not in columns]
+    assert more == [f"reworded_{name}" for name in ("rouge_l", "slots", "laterality", "iou")]
+    assert pq.read_table(samples)["reworded_slots"].to_pylist() == [100, 50, None, None, 100]
     assert (found["n"], found["groups"]) == (3, 3)
     assert found["unchanged"]["value"] == pytest.approx(100 / 3)
     slots = found["metrics"]["slots"]  # side and density, two words: 100, 100 and 50 become 100, 50 and 100

@@ -30,11 +30,12 @@ SETTINGS = {
         "longer": experiment(images="plain", training=TRAINING | {"num_train_epochs": 3}),
     },
 }
+ALL = [difference(*pair, 5, pair[0]) for pair in (("lora", "base"), ("plain", "base"), ("plain", "lora"))]
 
 
 def test_an_experiment_is_held_against_the_most_alike_of_those_before_it() -> None:
     pairs = [("lora", "base"), ("plain", "base"), ("plain", "lora"), ("longer", "base"), ("longer", "lora")]
-    found = switches(SETTINGS, [difference(*pair, 5, pair[0]) for pair in [*pairs, ("longer", "plain")]], "test")
+    found = switches(SETTINGS, [difference(*pair, 5, pair[0]) for pair in [*pairs, ("longer", "plain")]], "test", {})
     assert [(row["experiment"], row["against"]) for row in found] == [
         ("lora", "base"),
         ("plain", "lora"),
@@ -48,28 +49,43 @@ def test_an_experiment_is_held_against_the_most_alike_of_those_before_it() -> No
 
 
 def test_a_difference_taken_the_other_way_round_is_turned() -> None:
-    turned = switches(SETTINGS, [difference("lora", "plain", 5, "lora")], "test")
+    turned = switches(SETTINGS, [difference("lora", "plain", 5, "lora")], "test", {})
     assert [(row["experiment"], row["against"]) for row in turned] == [("plain", "lora")]
     effect = turned[0]["effects"]["rouge_l"]
     assert (effect["value"], effect["interval"], effect["says"]) == (-5, [-7, -4], "worse")
-    assert switches(SETTINGS, [difference("plain", "lora", 5, None)], "test")[0]["effects"]["rouge_l"]["says"] == (
+    assert switches(SETTINGS, [difference("plain", "lora", 5, None)], "test", {})[0]["effects"]["rouge_l"]["says"] == (
         "no difference shown"
     )
 
 
+def test_an_experiment_with_cases_is_held_against_copying_them_too() -> None:
+    copied = {"value": 40.0, "n": 9, "interval": [30, 50], "lift": 4.0, "lift_interval": [1.0, 7.0], "better": True}
+    missed = copied | {"lift": 0.2, "lift_interval": [0.1, 0.3], "better": False}
+    floors = {"rouge_l": {"floors": {"copied": copied}}, "findings_missed": {"floors": {"copied": missed}}}
+    scores = {"lora": {"rouge_l": {"floors": {"nearest": copied}}}, "plain": floors | {"iou": {"floors": {}}}}
+    first, second, third = switches(SETTINGS, ALL, "test", scores)
+    assert [first["against"], second["against"]] == ["base", "lora"]
+    assert (third["experiment"], third["against"], third["what"]) == ("plain", "nearest case, copied", [])
+    effects = {metric: effect for metric, effect in third["effects"].items() if effect}
+    assert effects == {
+        "rouge_l": {"value": 4.0, "interval": [1.0, 7.0], "says": "better"},
+        "findings_missed": {"value": 0.2, "interval": [0.1, 0.3], "says": "worse"},
+    }
+
+
 def test_another_split_and_experiments_without_scores_say_nothing() -> None:
-    assert switches(SETTINGS, [difference("plain", "lora", 5, None, split="validation")], "test") == []
-    assert switches({}, [], "test") == []
+    assert switches(SETTINGS, [difference("plain", "lora", 5, None, split="validation")], "test", {}) == []
+    assert switches({}, [], "test", {}) == []
 
 
 def test_each_wish_is_held_against_the_tuned_model_in_what_it_switches() -> None:
     given: dict[str, Any] = {}
-    for name in ("config.yaml", "wishes.yaml"):
+    for name in ("config.yaml", "wishes.yaml", "rewritten.yaml"):
         layer = yaml.safe_load(Path("config", name).read_text(encoding="utf-8"))
         given = given | layer | {"experiments": given.get("experiments", {}) | layer["experiments"]}
     settings = resolve(given)
     pairs = combinations(settings["experiments"], 2)
-    found = switches(settings, [difference(of, minus, 5, None) for minus, of in pairs], "test")
+    found = switches(settings, [difference(of, minus, 5, None) for minus, of in pairs], "test", {})
     assert [row["experiment"] for row in found] == [name for name in settings["experiments"] if name != "base"]
     switched = {row["experiment"]: {key for key, *_ in row["what"]} for row in found}
     assert {row["against"] for row in found} == {"base", "lora"}

@@ -61,6 +61,19 @@ def test_shared_stages_ran_once(demo: Path) -> None:
     assert len(pairs) == 6
 
 
+def test_each_switch_has_its_effects_with_intervals(demo: Path) -> None:
+    rows = read_json(demo / "results" / "demo" / "evaluate" / "differences.json")["differences"]
+    found = {(row["of"], row["minus"], row["metric"]): row for row in rows}
+    for metric in ("rouge_l", "semantic", "record_valid", "reworded_change_rouge_l", "reworded_change_slots"):
+        for name in ("lora_worded", "lora_cases"):
+            low, high = found[name, "lora", metric]["interval"]
+            assert low <= found[name, "lora", metric]["value"] <= high
+    copied = scores(demo, "lora_cases")["rouge_l"]["floors"]["copied"]
+    assert copied["lift_interval"][0] <= copied["lift"] <= copied["lift_interval"][1]
+    page = (demo / "results" / "demo" / "report" / "index.html").read_text()
+    assert "lora_cases against nearest case, copied" in page
+
+
 def test_train_and_eval_losses_fall(demo: Path) -> None:
     rows = read_jsonl(demo / "results" / "demo" / "train" / "lora" / "trainer_log.jsonl")
     for key in ("loss", "eval_loss"):

@@ -1,17 +1,24 @@
-"""Similar cases through the whole workflow: in training, and in prediction alone with another experiment's adapter."""
+"""Similar cases through the whole workflow, in training, and in prediction alone with another experiment's adapter; and
+over what that built, the whole wish list.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from running import SMALL, place, planned, snakemake
+from running import SMALL, Run, place, planned, snakemake
 
+import hub_server
+import openai_server
+from radtune.config import resolve
 from radtune.files import read_json, read_jsonl, write_json
+from report_page import plain
 
 pytestmark = pytest.mark.slow
 FILES = ("--configfile", "config/demo.yaml", "small.yaml")
@@ -93,6 +100,7 @@ def test_what_the_experiments_share_is_made_once(finished: Path) -> None:
 SCORED = {"evaluate_split": 1, "compare_experiments": 1, "write_report": 1, "write_config": 1}
 ASKED = {"predict_split": 2} | SCORED  # in both wordings
 LATER = {"add_cases": 1, "reword_split": 1} | ASKED
+CLIP = {"used_in": "prediction", "encoder": "some/clip", "encoder_revision": hub_server.COMMIT}
 
 
 @pytest.mark.parametrize(
@@ -100,6 +108,10 @@ LATER = {"add_cases": 1, "reword_split": 1} | ASKED
     [
         ({"experiments": {"later": {"retrieval": {"k": 3}}}}, LATER),
         ({"experiments": {"later": {"retrieval": {"characters": 99}}}}, LATER),
+        (
+            {"experiments": {"later": {"retrieval": CLIP}}},
+            {"fetch_model": 1, "embed_images": 4, "build_index": 1, "find_cases": 1} | LATER,
+        ),
         # the same questions, asked of the untuned model
         ({"experiments": {"third": {"retrieval": {"used_in": "prediction", "k": 1}, "training": None}}}, ASKED),
         (
@@ -128,3 +140,72 @@ def test_the_earlier_index_outlives_snakemakes_deletion(finished: Path) -> None:
     done = snakemake(folder, *FILES, "--forcerun", "build_index", "--", target)
     assert done.returncode == 0, done.stdout[-4000:]
     assert json.loads((recipe / "index" / "index.json").read_text())["fitted"] == 7
+
+
+def test_an_encoder_is_fetched_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = place(tmp_path)
+    small = SMALL | {"experiments": {"cases": {"retrieval": CLIP}}}
+    (folder / "small.yaml").write_text(yaml.safe_dump(small))
+    name = resolve({"experiments": small["experiments"]})["experiments"]["cases"]["encoder"]
+    with hub_server.serving() as hub:
+        hub.repositories["model", "some/clip"] = {"config.json": b"{}", "model.safetensors": b"weights"}
+        for key, value in hub.environment(tmp_path / "home").items():
+            monkeypatch.setenv(key, value)
+        done = snakemake(folder, *FILES, "--", f"results/small/model/{name}")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert planned(done.stdout) == {"fetch_model": 1}
+    made = folder / "results" / "small" / "model" / name
+    assert (made / "model.safetensors").read_bytes() == b"weights"
+    assert read_json(made / "revision.json")["commit"] == hub_server.COMMIT
+
+
+@pytest.mark.parametrize(("layers", "cleaned", "scored"), [((), 1, 9), (("config/rewritten.yaml",), 2, 10)])
+def test_the_real_wish_list_asks_no_server_unless_a_layer_does(
+    run: Run, layers: tuple[str, ...], cleaned: int, scored: int
+) -> None:
+    files = ("config/config.yaml", "config/wishes.yaml", *layers)
+    done = run("--dry-run", "--quiet", "rules", "--configfile", *files)
+    jobs = planned(done.stdout)
+    assert (jobs["clean_texts"], jobs["train_adapter"], jobs["evaluate_split"]) == (cleaned, scored - 3, scored)
+
+
+def test_the_wish_list_is_one_command_and_each_wish_has_its_effect_in_the_report(finished: Path) -> None:
+    """Of texts that have none of the usual faults, those are dropped or rewritten that hold something rare or usual."""
+    folder = finished.parents[1]
+
+    def rewrite(text: str, _: int) -> openai_server.Reply:
+        return openai_server.completion(text.replace("It is brighter", "This is brighter"))
+
+    with openai_server.serving(rewrite) as server:
+        cleanings: dict[str, Any] = {"dropped": {"kinds": ["rare"]}, "rewritten": {"kinds": ["boilerplate"]}}
+        cleanings["rewritten"]["rewrite"] = {"base_url": server.url}
+        wished: dict[str, Any] = {name: {"cleaning": of} for name, of in cleanings.items()}
+        wished |= {"longer": {"training": {"max_steps": 3}}}
+        (folder / "wished.yaml").write_text(yaml.safe_dump({"experiments": wished, "generation": {"blank": 0}}))
+        wishes = ("config/wishes.yaml", "config/rewritten.yaml", "small.yaml", "wished.yaml")
+        done = snakemake(folder, "--resources", "gpu=2", "--configfile", "config/demo.yaml", *wishes)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert planned(done.stdout)["train_adapter"] == 5
+    (summary,) = (finished / "data" / "cleaned").glob("rewrite-*.json")
+    assert read_json(summary)["texts"]["rewritten"] == len(set(server.texts)) > 0
+
+    page = plain((finished / "report" / "index.html").read_text())
+    table = page.split("<h3>What each switch did</h3>")[1].split("</table>")[0]
+    head, *rows = (re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in table.split("<tr>")[1:])
+    effects = {row[0]: dict(zip(head[2:], row[2:], strict=True)) for row in rows}
+    given = [experiment for name in wishes[:2] for experiment in experiments_of(folder / name)]
+    assert len(given) == 8
+    interval = re.compile(r"<small>−?[0-9.]+ to −?[0-9.]+</small><small>(better|worse|no difference shown)<")
+    for name in given:
+        found = effects[f"{name} against lora"]
+        assert all(interval.search(cell) for key, cell in found.items() if not key.startswith(("Findings", "Box"))), (
+            name
+        )
+    assert {name for name in effects if name.endswith("copied")} == {
+        f"{name} against nearest case, copied" for name in ("cases", "later", "cases_later")
+    }
+
+
+def experiments_of(path: Path) -> list[str]:
+    """Those that a config adds."""
+    return [name for name, of in yaml.safe_load(path.read_text())["experiments"].items() if of is not False]

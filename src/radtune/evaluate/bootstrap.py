@@ -6,7 +6,7 @@ score of each row of their sums. NaN: the metric does not apply to that sample.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 SEED = 0
 RESAMPLES = 2000
+_AT_ONCE = 2**20
 SIGNATURE = (
     f"95 %, percentile bootstrap over groups, {RESAMPLES} resamples, numpy {version('numpy')}, seed {SEED}; none below "
     "two groups"
@@ -25,7 +26,7 @@ Total = Callable[[Floats], Floats]
 
 
 def summary(
-    groups: NDArray[np.str_], values: Floats, minus: Floats | None = None, *, total: Total | None = None
+    groups: NDArray[np.str_ | np.intp], values: Floats, minus: Floats | None = None, *, total: Total | None = None
 ) -> tuple[float | None, int, int, list[float] | None]:
     """Score of the samples that have one, their number, that of their groups, and a 95 % interval over groups.
 
@@ -51,32 +52,41 @@ def summary(
 
 def p_signature(draws: int) -> str:
     return (
-        f"two-sided p of a mean difference, from {draws} draws of signs for whole groups "
-        f"(scipy.stats.permutation_test, SciPy {version('scipy')}), after Holm for all differences of the table"
+        f"two-sided p of a mean difference, from {draws} draws of signs for whole groups or, where there are no more, "
+        f"all of them (numpy {version('numpy')}, seed {SEED}), after Holm for all differences of the table"
     )
 
 
 def p_value(groups: NDArray[np.str_], ours: Floats, theirs: Floats, draws: int = RESAMPLES) -> float | None:
     """How often the mean of ours minus theirs is as far from 0 as it is, were each group's sign a matter of chance.
 
-    One number a sample; None below two groups. No p is below 1 / draws.
+    One number a sample; None below two groups. No p is below 1 / (draws + 1). scipy.stats.permutation_test gives the
+    same, and for thousands of groups takes twenty times as long, and gigabytes.
     """
-    from scipy.stats import permutation_test
-
     there = ~(np.isnan(ours) | np.isnan(theirs))
     names, index = np.unique(groups[there], return_inverse=True)
     if len(names) < 2:
         return None
     differences = np.bincount(index, (ours - theirs)[there])
-    found = permutation_test(
-        (differences, np.zeros(len(names))),
-        lambda a, b, axis: np.sum(a - b, axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=draws,
-        rng=np.random.default_rng(SEED),
-    )
-    return float(found.pvalue)
+    total = differences.sum()
+    least = abs(total) - 1e-9 * np.abs(differences).sum()  # as far, but for rounding
+    counts = [
+        np.count_nonzero(np.abs(total - 2 * (turned @ differences)) >= least) for turned in _turned(len(names), draws)
+    ]
+    if 2 ** len(names) <= draws:
+        return float(sum(counts) / 2 ** len(names))
+    return float((sum(counts) + 1) / (draws + 1))
+
+
+def _turned(n_groups: int, draws: int) -> Iterator[Floats]:
+    """Which groups' signs are turned (1 or 0), in parts of up to _AT_ONCE numbers: all ways, or so many draws."""
+    if 2**n_groups <= draws:
+        yield (np.arange(2**n_groups)[:, None] >> np.arange(n_groups) & 1).astype(np.float64)
+        return
+    rng = np.random.default_rng(SEED)
+    rows = max(1, _AT_ONCE // n_groups)
+    for first in range(0, draws, rows):
+        yield rng.integers(0, 2, (min(rows, draws - first), n_groups), np.int8).astype(np.float64)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -12,20 +12,23 @@ from typing import Any
 
 import numpy as np
 
-from radtune.evaluate import bootstrap
+from radtune.evaluate import bootstrap, reworded
 from radtune.evaluate.score import LOWER
 from radtune.files import UserError, write_json
 
 # per-sample metrics, one or two of each kind: every further one makes the others' p larger
 METRICS = [
     "rouge_l",
+    "semantic",
     "exact_match",
     "slots",
     "laterality",
     "findings_invented",
     "findings_missed",
+    "record_valid",
     "record_fields",
     "iou",
+    *reworded.CHANGES,
 ]
 LEVEL = 0.05
 
@@ -49,8 +52,8 @@ def compare(samples: list[Path], out: Path) -> None:
 
 
 def enough(pairs: int) -> int:
-    """Draws with which the smallest p, of two sides, is half of LEVEL after Holm, however many pairs are compared."""
-    return max(bootstrap.RESAMPLES, math.ceil(4 * pairs * len(METRICS) / LEVEL))
+    """Draws with which the smallest p is half of LEVEL after Holm, however many pairs are compared."""
+    return max(bootstrap.RESAMPLES, math.ceil(2 * pairs * len(METRICS) / LEVEL))
 
 
 def judged(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -86,10 +89,15 @@ def differences(
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Columns of a file of scores: id, tag, group and those of METRICS that it has."""
+    """Columns of a file of scores: id, tag, group, those of METRICS that it has or that follow from it."""
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     there = set(pq.read_schema(path).names)  # an older run may lack a metric
     columns = [name for name in ("id", "tag", "group", *METRICS) if name in there]
     found: dict[str, Any] = pq.read_table(path, columns=columns).to_pydict()
+    for name, metric in reworded.CHANGES.items():
+        both = [f"{reworded.NAME}_{metric}", metric]
+        if there.issuperset(both):
+            found[name] = pc.subtract(*pq.read_table(path, columns=both).columns).to_pylist()
     return found

@@ -14,10 +14,12 @@ Floats = NDArray[np.float64]
 
 NAME = "reworded"  # of the answers, beside the model's and the floors'
 METRICS = ("rouge_l", "semantic", "slots", "laterality", "finding_f1", "iou")
+CHANGES = {f"{NAME}_change_{name}": name for name in ("rouge_l", "slots")}  # by which experiments are compared
 SIGNATURE = {
     NAME: "value: the score of samples asked in words that training never uses; seen: that of the same samples asked "
     "as in training (an untuned model has met neither); difference: value minus seen, on the samples that have both; "
-    "unchanged: share in percent of answers that are the same to the letter"
+    "unchanged: share in percent of answers that are the same to the letter",
+    **{name: f"{metric} of a sample in unseen words minus in its usual ones" for name, metric in CHANGES.items()},
 }
 
 

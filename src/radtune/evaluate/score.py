@@ -79,9 +79,10 @@ def evaluate(
     encoder = _add_embedding(embedding, {"": model} | floors) if embedding else {}
     tags, groups = (np.array([row[key] for row in rows]) for key in ("tag", "group"))
 
-    also = {}
+    also, asked_otherwise = {}, {}
     if other:
         also[reworded.NAME] = reworded.block(groups, rows, answers[reworded.NAME], model, other, TOTALS)
+        asked_otherwise = {reworded.NAME: {name: other[name] for name in reworded.METRICS if name in other}}
 
     def part(of: NDArray[np.bool_]) -> dict[str, Any]:
         ours, *theirs = ({name: values[of] for name, values in c.items()} for c in (model, *floors.values()))
@@ -108,14 +109,14 @@ def evaluate(
                 **slots.SIGNATURES,
                 **clinical.SIGNATURES,
                 **records.SIGNATURES,
-                **(reworded.SIGNATURE if also else {}),
+                **(reworded.SIGNATURE if other else {}),
                 **boxes.signatures(bool(geometry)),
                 "floors": {name: baselines.FLOORS[name] for name in floors},
                 "interval": bootstrap.SIGNATURE,
             },
         },
     )
-    _write_samples(samples, rows, model, floors)
+    _write_samples(samples, rows, model, floors | asked_otherwise)
 
 
 def _frames(rows: list[dict[str, Any]], geometry: list[Path] | None, form: str) -> list[tuple[Letterbox | None, str]]:
@@ -146,26 +147,28 @@ def block(groups: NDArray[np.str_], model: Columns, floors: Mapping[str, Columns
     """Scores over some samples: {"n", "groups", "metrics": {metric: {...}}}; a metric that applies nowhere is left out.
 
     A metric holds `value`, `n`, `groups`, `interval` of the model over the samples it applies to; `floors`, {floor:
-    {value, n, interval}}; of the best of them `floor_name`, `floor`, `floor_n`, `floor_interval`; and `lift`,
-    `lift_interval`: model minus that one on the samples that have both. None where there is nothing to say.
+    {value, n, interval, lift, lift_interval, better}}; of the best of them `floor_name`, `floor`, `floor_n`,
+    `floor_interval`, `lift`, `lift_interval`. A lift is model minus floor on the samples that have both, and `better`
+    whether the model is the better one, None where the interval does not say. None where there is nothing to say.
     """
     metrics = {}
+    numbers = np.unique(groups, return_inverse=True)[1]  # in the order of the names, and sooner told apart
     for name, ours in model.items():
         total = TOTALS.get(name)
-        value, n, n_groups, interval = bootstrap.summary(groups, ours, total=total)
+        value, n, n_groups, interval = bootstrap.summary(numbers, ours, total=total)
         if value is None:
             continue
+        sign = -1 if name in LOWER else 1
         found: dict[str, dict[str, Any]] = {}
         for floor, columns in floors.items():
-            theirs, floor_n, _, floor_interval = bootstrap.summary(groups, columns[name], total=total)
+            theirs, floor_n, _, floor_interval = bootstrap.summary(numbers, columns[name], total=total)
             if theirs is not None:
+                lift, _, _, span = bootstrap.summary(numbers, ours, columns[name], total=total)
+                better = sign * span[0] > 0 if span and span[0] * span[1] > 0 else None
                 found[floor] = {"value": theirs, "n": floor_n, "interval": floor_interval}
-        sign = -1 if name in LOWER else 1
+                found[floor] |= {"lift": lift, "lift_interval": span, "better": better}
         best = max(found, key=lambda floor: sign * found[floor]["value"], default=None)
-        chosen = found[best] if best else {"value": None, "n": 0, "interval": None}
-        lift, lift_interval = None, None
-        if best:
-            lift, _, _, lift_interval = bootstrap.summary(groups, ours, floors[best][name], total=total)
+        chosen = found[best] if best else dict.fromkeys(("value", "interval", "lift", "lift_interval")) | {"n": 0}
         metrics[name] = {
             "value": value,
             "n": n,
@@ -176,8 +179,8 @@ def block(groups: NDArray[np.str_], model: Columns, floors: Mapping[str, Columns
             "floor": chosen["value"],
             "floor_n": chosen["n"],
             "floor_interval": chosen["interval"],
-            "lift": lift,
-            "lift_interval": lift_interval,
+            "lift": chosen["lift"],
+            "lift_interval": chosen["lift_interval"],
         }
     return {"n": len(groups), "groups": len(set(groups)), "metrics": metrics}
 
@@ -224,7 +227,9 @@ def _pair(answer: str, reference: str, frame: tuple[Letterbox | None, str], chin
 def _write_samples(
     path: Path, rows: Sequence[Mapping[str, str]], model: Columns, floors: Mapping[str, Columns]
 ) -> None:
-    """Per-sample scores; `{floor}_` columns are a floor's; boxes are x1, y1, x2, y2 in 0..1000 of the picture."""
+    """Per-sample scores; `{floor}_` columns are a floor's, `reworded_` those in other words; boxes are x1, y1, x2, y2
+    in 0..1000 of the picture.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

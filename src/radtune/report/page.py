@@ -91,6 +91,8 @@ def write_report(
     compared = read_json(differences)
     rows, sampled = said[best.experiment], _read_scores(scores[key])
     reworded = {r.experiment: r.content["reworded"] for r in results if r.split == main and "reworded" in r.content}
+    overall = {r.experiment: r.content["overall"]["metrics"] for r in results if r.split == main}
+    switched = switches(settings, compared["differences"], main, overall)
     doubts = mistakes.contradictions(rows, sampled)
     cards = gallery.cards(rows, sampled, others, doubts, similar)
 
@@ -115,14 +117,14 @@ def write_report(
         reworded_metrics={k: v for k, v in HEADLINE.items() if any(k in of["metrics"] for of in reworded.values())},
         charts=_score_charts([r for r in results if r.split == main]),
         tags=_tag_table([r for r in results if r.split == main]),
-        switches=switches(settings, compared["differences"], main),
-        switch_metrics=METRICS,
+        switches=switched,
+        switch_metrics={k: v for k, v in METRICS.items() if any(row["effects"][k] for row in switched)},
         differences=_differences(compared, best.experiment),
         results=results,
         losses=_losses(trainings or []),
         mistakes=[*mistakes.confusions(rows), (t("Length of answers"), mistakes.lengths(rows))],
         places=found.by_place({name: path for (name, split), path in scores.items() if split == main}),
-        sizes=found.by_size({r.experiment: r.content["overall"]["metrics"] for r in results if r.split == main}, BASE),
+        sizes=found.by_size(overall, BASE),
         cards=cards,
         retrieved=retrieved,
         pictures=gallery.pictures(cards, media_dir),

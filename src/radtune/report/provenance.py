@@ -57,10 +57,13 @@ def provenance(
 
 
 def _models(experiments: Mapping[str, Any], models: Path | None) -> Iterator[dict[str, Any]]:
-    """Each model of the experiments once: what it is, revision, the commit that was read, a digest of its files."""
-    for name in dict.fromkeys(value["model_name"] for value in experiments.values()):
-        users = [key for key, value in experiments.items() if value["model_name"] == name]
-        model = experiments[users[0]]["model"]
+    """Each model and fetched encoder once: what it is, revision, the commit that was read, a digest of its files."""
+    used: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
+    for key, value in experiments.items():
+        used.setdefault(value["model_name"], (value["model"], []))[1].append(key)
+        if value.get("fetched"):
+            used.setdefault(value["encoder"], (value["fetched"] | {"path": None}, []))[1].append(key)
+    for name, (model, users) in used.items():
         folder = Path(model["path"]) if model["path"] else models / name if models else None
         there = folder is not None and folder.is_dir()
         record = folder / "revision.json" if folder else None  # beside a fetched model's files

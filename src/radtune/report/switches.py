@@ -1,4 +1,6 @@
-"""What each switch did: every experiment against the one that its settings differ least from, metric by metric."""
+"""What each switch did: every experiment against the one that its settings differ least from, metric by metric; one
+that is given similar cases also against copying the nearest of them.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +8,37 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from radtune.report.verdict import FLOORS
 from radtune.report.words import Words, t
 
 METRICS = {
     "rouge_l": "ROUGE-L",
+    "semantic": t("Meaning (LSA)"),
     "slots": t("Place and density words"),
     "findings_missed": t("Findings missed (lower is better)"),
+    "record_valid": t("Records that are valid JSON"),
     "iou": t("Box overlap (IoU)"),
+    "reworded_change_rouge_l": t("Unseen wording: change of ROUGE-L"),
+    "reworded_change_slots": t("Unseen wording: change of place and density words"),
 }
-_DERIVED = ("dataset", "plain", "cleaned", "encoder", "model_name", "adapter", "pixels")  # what follows from the rest
+COPIED = "copied"  # of FLOORS
+# what follows from the rest
+_DERIVED = ("dataset", "plain", "cleaned", "encoder", "fetched", "model_name", "adapter", "pixels")
 _LONGEST = 60  # characters of a setting
 
 
-def switches(settings: Mapping[str, Any], differences: Sequence[Mapping[str, Any]], split: str) -> list[dict[str, Any]]:
+def switches(
+    settings: Mapping[str, Any],
+    differences: Sequence[Mapping[str, Any]],
+    split: str,
+    scores: Mapping[str, Mapping[str, Any]],
+) -> list[dict[str, Any]]:
     """A row for each experiment but the first: experiment, against, what ([(key, before, after)]), effects.
 
     `settings`: the config as merged. `differences`: compare's, of which those of `split` are read. `effects`: of
     each of METRICS {value, interval, says}, experiment minus the other, or None. The other is, of those before it, the
-    one with the fewest settings that differ; of equal ones the first that is tuned.
+    one with the fewest settings that differ; of equal ones the first that is tuned. `scores`: of each experiment
+    evaluate's metrics on the split; where `copied` is a floor in them, a row says what the model adds to that.
     """
     found = {(row["of"], row["minus"], row["metric"]): row for row in differences if row["split"] == split}
     scored = {name for pair in found for name in pair[:2]}
@@ -38,6 +53,10 @@ def switches(settings: Mapping[str, Any], differences: Sequence[Mapping[str, Any
         pairs = {metric: (found.get((name, against, metric)), found.get((against, name, metric))) for metric in METRICS}
         effects = {metric: _effect(*pair, name) if any(pair) else None for metric, pair in pairs.items()}
         rows.append({"experiment": name, "against": against, "what": whats[against], "effects": effects})
+        copied = {metric: scores.get(name, {}).get(metric, {}).get("floors", {}).get(COPIED) for metric in METRICS}
+        if any(copied.values()):
+            lifts = {metric: _lift(floor) if floor else None for metric, floor in copied.items()}
+            rows.append({"experiment": name, "against": FLOORS[COPIED], "what": [], "effects": lifts})
     return rows
 
 
@@ -63,9 +82,16 @@ def _effect(row: Mapping[str, Any] | None, turned: Mapping[str, Any] | None, nam
             -turned["value"],
             turned["interval"] and [-end for end in turned["interval"][::-1]],
         )
-    better = row["better"]
-    says = t("better") if better == name else t("worse") if better else t("no difference shown")
-    return {"value": value, "interval": interval, "says": says}
+    return {"value": value, "interval": interval, "says": _says(row["better"] and row["better"] == name)}
+
+
+def _lift(floor: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the model over one of its floors."""
+    return {"value": floor["lift"], "interval": floor["lift_interval"], "says": _says(floor["better"])}
+
+
+def _says(better: bool | None) -> Words:
+    return t("no difference shown") if better is None else t("better") if better else t("worse")
 
 
 def _differing(before: Any, after: Any, key: str = "") -> Iterator[tuple[str, str | Words, str | Words]]:

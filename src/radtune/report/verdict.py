@@ -140,16 +140,9 @@ def cautions(results: Sequence[Evaluation], main: str) -> list[Words]:
     """What a reader has to know before any figure."""
     notes = []
     shown = [r for r in results if r.split == main]
-    # This floor depends on the samples alone.
-    if (
-        len(
-            {
-                (r.content["n"], repr(r.content["overall"]["metrics"]["rouge_l"]["floors"].get("shuffled")))
-                for r in shown
-            }
-        )
-        > 1
-    ):
+    floors = [r.content["overall"]["metrics"]["rouge_l"]["floors"].get("shuffled", {}) for r in shown]
+    # This floor's score depends on the samples alone.
+    if len({(r.content["n"], floor.get("value"), floor.get("n")) for r, floor in zip(shown, floors, strict=True)}) > 1:
         counts = ", ".join(f"{r.experiment} {r.content['n']:,}" for r in shown)
         notes.append(
             t("The experiments were not scored on the same samples ({counts}): do not compare them.", counts=counts)
