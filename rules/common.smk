@@ -443,7 +443,8 @@ def train_flags(wildcards):
     found = EXPERIMENTS[wildcards.experiment]
     adapter = init_adapter(wildcards)
     validation = validates()
-    settings = found["training"] | ({} if validation else {"eval_strategy": "no"})
+    unseen = {"eval_strategy": "no", "load_best_model_at_end": False, "early_stopping_steps": None}
+    settings = found["training"] | ({} if validation else unseen)
     return flags(
         {"settings": settings, "dataset": "train", "media_dir": MEDIA}
         | {"dataset_dir": f"{RESULTS}/sharegpt/{found['dataset']}", "out": f"{RESULTS}/train/{wildcards.experiment}"}
