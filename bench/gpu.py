@@ -50,14 +50,14 @@ LARGEST = {"8b": 512, "tiny": 16}  # prompts a batch
 NEW_TOKENS = 64  # each answer's, as a random model ends none
 STEP_SECONDS = 600
 LORA = {"finetuning_type": "lora", "lora_rank": 8, "lora_target": "all"}
-PACKS = {"8b": 2048, "tiny": 1024}  # tokens: five samples
 # Some 16 samples an update, as the public recipe has: in packs, recomputed layer by layer as there; and of weights in 4
 # bits (bitsandbytes), which leave the room to recompute nothing, in packs of half the length
+PACKED = {"neat_packing": True, "per_device_train_batch_size": 1}
+DENSE = {"quantization_bit": 4, "disable_gradient_checkpointing": True}
 WAYS: dict[str, dict[str, Any]] = {
     "reference": {},
-    "ours": {"neat_packing": True, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 3},
-    "ours-4bit": {"neat_packing": True, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 6}
-    | {"quantization_bit": 4, "disable_gradient_checkpointing": True},
+    "ours": PACKED | {"cutoff_len": 2304, "gradient_accumulation_steps": 3},
+    "ours-4bit": PACKED | DENSE | {"cutoff_len": 1024, "gradient_accumulation_steps": 7},
 }
 COMMAND = "from radtune.cli import main; main()"
 # the check before training refuses such a torch, since a user can have another
@@ -129,9 +129,7 @@ def settings(size: str, name: str) -> dict[str, Any]:
     config, experiment = ("reference.yaml", "reference") if name == "reference" else ("config.yaml", "lora")
     found = resolve(yaml.safe_load((ROOT / "config" / config).read_text(encoding="utf-8")))
     given: dict[str, Any] = found["experiments"][experiment]["training"] | WAYS[name]
-    if given.get("neat_packing"):
-        given["cutoff_len"] = PACKS[size] * 3 // given["gradient_accumulation_steps"]
-    small = {} if size == "8b" else {"bf16": False, "image_max_pixels": 9216}
+    small = {} if size == "8b" else {"bf16": False, "image_max_pixels": 9216, "cutoff_len": given["cutoff_len"] // 2}
     once = {"num_train_epochs": 1, "eval_strategy": "no", "save_strategy": "no", "logging_steps": 1}
     return given | small | once | {"load_best_model_at_end": False, "early_stopping_steps": None}
 
