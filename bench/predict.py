@@ -1,10 +1,11 @@
 """Prediction, whole command against whole command: `radtune predict` and LLaMA-Factory's own do_predict, both greedy.
 
-python bench/predict.py [--samples 100] [--batch-sizes 1 64]
+python bench/predict.py [--samples 3000] [--batch-size 64] [--batch-sizes 1 64]
 
 On the demo's model, adapter and test split, which are made first where results/demo lacks them, with the demo's
-generation settings. LLaMA-Factory runs with each per_device_eval_batch_size that is named; its own example of
-prediction (examples/extras/nlg_eval/llama3_lora_predict.yaml) sets 1.
+generation settings; more samples than the split has are the same ones again under other ids. LLaMA-Factory runs with
+each per_device_eval_batch_size that is named; its own example of prediction
+(examples/extras/nlg_eval/llama3_lora_predict.yaml) sets 1.
 """
 
 import argparse
@@ -55,9 +56,19 @@ def do_predict(settings: dict[str, Any], folder: Path) -> tuple[Took, list[str]]
     return took, [row["predict"] for row in read_jsonl(folder / "generated_predictions.jsonl")]
 
 
+def asked(records: list[dict[str, Any]], count: int | None) -> list[dict[str, Any]]:
+    """So many of the records, evenly spread; where they are too few, one after another again under other ids."""
+    count = count or len(records)
+    if count <= len(records):
+        return [records[n * len(records) // count] for n in range(count)]
+    rounds = (divmod(n, len(records)) for n in range(count))
+    return [records[n] | {"id": f"{records[n]['id']}-{again}"} for again, n in rounds]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--samples", type=int, help="so many of the test split, evenly spread; else all")
+    parser.add_argument("--samples", type=int, help="so many of the test split, evenly spread or again; else all")
+    parser.add_argument("--batch-size", type=int, help="radtune's, at most; else the demo's")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 64], help="LLaMA-Factory's")
     arguments = parser.parse_args()
     os.chdir(ROOT)
@@ -69,9 +80,9 @@ def main() -> None:
         subprocess.run(command, check=True)
     model, dataset = results / "model" / lora["model_name"], results / "sharegpt" / lora["dataset"]
     generation = {key: lora["generation"][key] for key in ("max_new_tokens", "batch_size")}
+    generation["batch_size"] = arguments.batch_size or generation["batch_size"]
     pixels = {key: lora["training"][key] for key in PIXELS}
-    records = read_json(dataset / "test.json")
-    records = records[:: max(len(records) // (arguments.samples or len(records)), 1)]
+    records = asked(read_json(dataset / "test.json"), arguments.samples)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_json(folder / "test.json", records)

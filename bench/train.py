@@ -3,9 +3,10 @@ and the share of padding among the tokens that the model is given.
 
 python bench/train.py [--samples 240]
 
-The public recipe's flags (config/reference.yaml), whose images are 196 tokens, without packing and with it; then the
-demo's, whose images are nine. All train once over the same samples, as the configs say but
-for what a CPU cannot do (bf16) and what is no part of the loop (evaluation, checkpoints).
+The public recipe's flags (config/reference.yaml), whose images are 196 tokens, as they are, packed, grouped by length,
+and with none or two workers that load data in place of one; then the demo's, whose images are nine. All train once over
+the same samples, as the configs say but for what a CPU cannot do (bf16) and what is no part of the loop (evaluation,
+checkpoints).
 """
 
 import argparse
@@ -26,6 +27,7 @@ ALIKE = {"bf16": False, "num_train_epochs": 1, "eval_strategy": "no", "save_stra
 ALIKE |= {"preprocessing_num_workers": 1, "dataloader_num_workers": 1}
 # some 16 samples an update, as the reference has
 PACKED = {"neat_packing": True, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 3}
+GROUPED = {"group_by_length": True}
 UNPACKED = {"neat_packing": False, "per_device_train_batch_size": 16}  # the demo's samples a step
 
 
@@ -62,17 +64,19 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=240)
     samples = parser.parse_args().samples
     reference, demo = flags("reference.yaml", "reference"), flags("demo.yaml", "lora")
-    pairs = [
-        {"reference": reference, "reference packed": reference | PACKED},
-        {"demo unpacked": demo | UNPACKED, "demo": demo},
+    other = {f"reference, workers {n}": reference | {"dataloader_num_workers": n} for n in (0, 2)}
+    ways = [
+        {"reference": reference, "reference packed": reference | PACKED, "reference grouped": reference | GROUPED}
+        | other,
+        {"demo unpacked": demo | UNPACKED, "demo grouped": demo | UNPACKED | GROUPED, "demo": demo},
     ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         places = prepared(folder, samples)
-        for n, pair in enumerate(pairs):
-            padded = next(iter(pair.values())) | {"max_samples": samples}
+        for n, alike in enumerate(ways):
+            padded = next(iter(alike.values())) | {"max_samples": samples}
             _, tokens = run(padded, places, "non_padding", folder / f"count{n}")  # which a pack's mask would not tell
-            for way, settings in pair.items():
+            for way, settings in alike.items():
                 seconds, given = run(settings | {"max_samples": samples}, places, "all", folder / way)
                 print(
                     f"{way}: {samples / seconds:.2f} samples/s, {tokens / seconds:.0f} tokens/s,"

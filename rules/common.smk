@@ -448,8 +448,8 @@ def validates():
 
 
 def training_settings(wildcards):
-    settings = EXPERIMENTS[wildcards.experiment]["training"]
-    return settings if validates() else settings | {"eval_strategy": "no"}
+    unseen = {"eval_strategy": "no", "load_best_model_at_end": False, "early_stopping_steps": None}
+    return EXPERIMENTS[wildcards.experiment]["training"] | ({} if validates() else unseen)
 
 
 def train_flags(wildcards):

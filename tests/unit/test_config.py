@@ -93,6 +93,18 @@ def test_a_folder_in_object_storage_needs_no_folder_here_and_shows_no_credential
     assert "secret@" not in str(caught.value)
 
 
+def test_the_real_job_is_evaluated_once_an_epoch_by_loss_alone_and_keeps_the_best() -> None:
+    config = resolve(yaml.safe_load((ROOT / "config" / "config.yaml").read_text()))
+    wanted = {
+        **{"eval_strategy": "epoch", "prediction_loss_only": True, "per_device_eval_batch_size": 1},
+        **{"eval_accumulation_steps": 1, "load_best_model_at_end": True, "early_stopping_steps": 1},
+        **{"save_strategy": "epoch", "save_total_limit": 2},  # the trainer wants it to be as evaluation is
+    }
+    for name in ("lora", "lora_unboxed"):
+        training = config["experiments"][name]["training"]
+        assert {key: training[key] for key in wanted} == wanted
+
+
 def test_an_experiment_overrides_only_what_it_names() -> None:
     config = resolve({"experiments": {"a": {}, "b": {"training": {"learning_rate": 1e-3, "my_new_option": 7}}}})
     a, b = config["experiments"]["a"], config["experiments"]["b"]

@@ -4,6 +4,7 @@ A real model, running out of the machine's real memory, is in tests/workflow/tes
 """
 
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -94,6 +95,20 @@ def test_what_is_prepared_ahead_comes_in_order_and_not_all_at_once() -> None:
         assert next(ahead) == record
         assert len(begun) <= record["n"] + 4
     assert next(ahead, None) is None
+
+
+def test_several_are_prepared_at_once_and_a_slow_one_keeps_its_place() -> None:
+    slow_waits = Event()
+
+    def prepare(record: dict[str, Any]) -> dict[str, Any]:
+        if record["n"]:
+            slow_waits.set()
+        else:
+            assert slow_waits.wait(60), "nothing else is prepared beside the first"
+        return record
+
+    records = [{"n": n} for n in range(4)]
+    assert list(generate._ahead(prepare, records, 3)) == records
 
 
 def test_an_error_while_preparing_is_raised_where_its_sample_is_due() -> None:

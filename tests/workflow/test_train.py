@@ -330,10 +330,10 @@ def test_an_unknown_argument_is_named(data: Path, random_model: Path) -> None:
 
 
 def predict(
-    base: Path, adapter: Path | None, data: Path, out: Path, batch_size: int, **more: str
+    base: Path, adapter: Path | None, data: Path, out: Path, batch_size: int, **more: Any
 ) -> list[dict[str, Any]]:
     places: dict[str, Any] = {"sharegpt": data / "val.json", "media_dir": data, "out": out, "adapter": adapter}
-    generate.predict(base, **places, max_new_tokens=12, batch_size=batch_size, **more, **LIMITS)
+    generate.predict(base, **places, **{"max_new_tokens": 12, "batch_size": batch_size} | more, **LIMITS)
     return files.read_jsonl(out)
 
 
@@ -356,6 +356,44 @@ def test_neither_batch_size_nor_cache_changes_an_answer(
     assert rows[0][0]["prompt"] in PROMPTS.values()
     assert any(row["stopped"] and row["prediction"] for row in rows[0])
     assert without_seconds(predict(base, None, data, tmp_path / "base.jsonl", 4)) != without_seconds(rows[0])
+
+
+def answered_tokens(model: Path, adapter: Path | None, data: Path, batch_size: int) -> list[list[int]]:
+    """The token ids of the answers, of at most 96 each, to all samples of both splits."""
+    loaded, processor = generate.load(model, adapter, "cpu", "dynamic")
+    records = [record for split in ("train", "val") for record in files.read_json(data / f"{split}.json")]
+    samples = ((record, generate.encode(processor, record, data, **LIMITS)) for record in records)
+    found: list[list[int]] = []
+    decode = processor.tokenizer.decode
+    processor.tokenizer.decode = lambda ids, **how: (found.append(ids), decode(ids, **how))[1]
+    for _ in generate.generate(loaded, processor, samples, 96, batch_size, None):
+        pass
+    return found
+
+
+def test_batches_answer_token_by_token_as_single_prompts_do(
+    data: Path, base: Path, resumed: tuple[Path, list[str]]
+) -> None:
+    for adapter, cut in ((resumed[0] / "weights", False), (None, True)):
+        alone = answered_tokens(base, adapter, data, 1)
+        assert len(alone) == 42
+        assert (max(map(len, alone)) == 96) == cut
+        assert len(set(map(tuple, alone))) > 2
+        for batch_size in (5, 42):
+            assert answered_tokens(base, adapter, data, batch_size) == alone
+
+
+def test_an_answer_that_was_cut_is_marked_as_such(
+    data: Path, base: Path, resumed: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    adapter = resumed[0] / "weights"
+    whole = predict(base, adapter, data, tmp_path / "whole.jsonl", 4)
+    assert all(row["stopped"] and 0 < row["tokens"] < 12 for row in whole)
+    cut = predict(base, adapter, data, tmp_path / "cut.jsonl", 4, max_new_tokens=1)
+    assert all(not row["stopped"] and row["tokens"] == 1 for row in cut)
+    most = max(row["tokens"] for row in whole)  # the end itself takes one more
+    rows = predict(base, adapter, data, tmp_path / "longest.jsonl", 4, max_new_tokens=most)
+    assert [row["stopped"] for row in rows] == [row["tokens"] < most for row in whole]
 
 
 def test_chunks_one_after_another_are_the_whole(data: Path, base: Path, tmp_path: Path) -> None:

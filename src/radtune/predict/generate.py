@@ -26,6 +26,7 @@ from radtune.schemas import schemas
 
 NEAR = 64  # tokens; prompts whose lengths differ by less count as equally long
 FIRST = 8  # prompts of the first batch on a GPU, where batches then grow
+DECODERS = 4  # threads that open and resize images, for which Python's own lock is let go
 
 T = TypeVar("T")
 
@@ -176,8 +177,8 @@ def by_length(
 
 
 def _ahead(function: Callable[[Record], T], items: list[Record], count: int) -> Iterator[T]:
-    """function(item) of each item, in order; a thread is up to `count` of them ahead, while the model generates."""
-    pool = ThreadPoolExecutor(1)
+    """function(item) of each item, in order; DECODERS threads are up to `count` ahead, while the model generates."""
+    pool = ThreadPoolExecutor(DECODERS)
     futures: deque[Future[T]] = deque()
     try:
         for item in items:
