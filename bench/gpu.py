@@ -170,7 +170,7 @@ def prepare(folder: Path, size: str) -> dict[str, Any]:
         model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder / "model"))
     processor = AutoProcessor.from_pretrained(folder / "model")
     tokens = dict.fromkeys(images, lengths.image_tokens((448, 448), processor, **pixels(size)))
-    prompts = lengths.measure(records, processor, tokens, "qwen3_vl_nothink")
+    prompts = lengths.measure(records, processor, tokens)
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "prompt_tokens": max(sample.prompt for sample in prompts),

@@ -66,7 +66,7 @@ def test_the_ways_to_train_differ_in_what_costs_time_at_the_same_effective_batch
     records = files.read_json(folder / "train.json")
     tokens = {image: 196 for record in records for image in record["images"]}
     processor = AutoProcessor.from_pretrained(folder / "model")
-    totals = [sample.total for sample in lengths.measure(records, processor, tokens, "qwen3_vl_nothink")]
+    totals = [sample.total for sample in lengths.measure(records, processor, tokens)]
     totals *= bench.TRAIN["8b"] // len(totals)
     seen = []
     for name in bench.WAYS:

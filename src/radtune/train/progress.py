@@ -18,7 +18,8 @@ BEAT = 10  # seconds between two heartbeats, where no step takes longer
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]  # transformers' own way to be told of steps
-    """Say in `heartbeat` (JSON) and in the log how far training is; save at epoch ends too, evaluate at the end, once.
+    """Say in `heartbeat` (JSON) and in the log how far training is; save every save_steps and at epoch ends,
+    evaluate at the end, once.
 
     heartbeat: step, steps, loss (the last training loss), seconds_left (by the pace of this process), time (Unix). Loss
     and seconds are null until there are any.
@@ -60,6 +61,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers' own way 
         self.on_prediction_step(args, state, control)
         if state.global_step >= state.max_steps and args.eval_strategy == "steps":
             control.should_evaluate = True  # eval_steps seldom divides the number of steps
+        if args.save_strategy == "epoch" and state.global_step % state.save_steps == 0:
+            control.should_save = True  # an epoch can take a day
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         saved = state.global_step % state.save_steps == 0 or state.global_step >= state.max_steps
