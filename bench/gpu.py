@@ -2,16 +2,17 @@
 
 python bench/gpu.py [--size 8b] [--gib 24] [--folder results/bench-gpu] [STEP ...]      (make bench-gpu)
 
-Steps, each ended after ten minutes, in this order or, after the first, in any: prepare (the true architecture with
-random weights, and made-up samples, so that nothing is fetched), train-NAME (the public recipe's flags and each of WAYS
-that may cost less), do-predict-N (LLaMA-Factory's, N prompts a batch) and predict-N (radtune's, N at most). N doubles
-until memory runs out. A step that fails is written down as such, and the next one begins. Figures go into
-FOLDER/figures.json. Without a GPU, --size tiny tries the same with a tiny model; its figures then say nothing about the
-8B job. The versions of torch, transformers and LLaMA-Factory are those at hand, a torch with a slow Conv3D too; where
-radtune is not installed, PYTHONPATH=src finds it.
+Steps, each after the first ended after ten minutes, in this order or, after the first, in any: prepare (the true
+architecture with random weights, and made-up samples, so that nothing is fetched), train-NAME (the public recipe's
+flags and each of WAYS that may cost less), do-predict-N (LLaMA-Factory's, N prompts a batch) and predict-N
+(radtune's, N at most). N doubles until memory runs out. A step that fails is written down as such, and the next one
+begins. Figures go into FOLDER/figures.json. Without a GPU, --size tiny tries the same with a tiny model; its figures
+then say nothing about the 8B job. The versions of torch, transformers and LLaMA-Factory are those at hand, a torch
+with a slow Conv3D too; where radtune is not installed, PYTHONPATH=src finds it.
 """
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -49,7 +50,6 @@ ASKED = {"8b": 64, "tiny": 16}  # at least, and twice a batch
 LARGEST = {"8b": 512, "tiny": 16}  # prompts a batch
 NEW_TOKENS = 64  # each answer's, as a random model ends none
 STEP_SECONDS = 600
-LORA = {"finetuning_type": "lora", "lora_rank": 8, "lora_target": "all"}
 # Some 16 samples an update, as the public recipe has: in packs, recomputed layer by layer as there; and of weights in 4
 # bits (bitsandbytes), which leave the room to recompute nothing, in packs of half the length
 PACKED = {"neat_packing": True, "per_device_train_batch_size": 1}
@@ -171,11 +171,14 @@ def prepare(folder: Path, size: str) -> dict[str, Any]:
     processor = AutoProcessor.from_pretrained(folder / "model")
     tokens = dict.fromkeys(images, lengths.image_tokens((448, 448), processor, **pixels(size)))
     prompts = lengths.measure(records, processor, tokens)
-    return {
+    found = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "prompt_tokens": max(sample.prompt for sample in prompts),
         "tflops": measured_tflops(),
     }
+    gc.collect()
+    torch.cuda.empty_cache()  # the next steps' processes want that memory
+    return found
 
 
 def grow(model: Path) -> None:

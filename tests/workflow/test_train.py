@@ -358,42 +358,48 @@ def test_neither_batch_size_nor_cache_changes_an_answer(
     assert without_seconds(predict(base, None, data, tmp_path / "base.jsonl", 4)) != without_seconds(rows[0])
 
 
-def answered_tokens(model: Path, adapter: Path | None, data: Path, batch_size: int) -> list[list[int]]:
-    """The token ids of the answers, of at most 96 each, to all samples of both splits."""
-    loaded, processor = generate.load(model, adapter, "cpu", "dynamic")
+def answered_tokens(model: Path, data: Path, batch_size: int, end: int | None = None) -> list[list[int]]:
+    """The token ids of the answers, of at most 48 each, to all samples of both splits; `end` ends one too."""
+    loaded, processor = generate.load(model, None, "cpu", "dynamic")
+    if end is not None:
+        loaded.generation_config.eos_token_id = [*loaded.generation_config.eos_token_id, end]
     records = [record for split in ("train", "val") for record in files.read_json(data / f"{split}.json")]
     samples = ((record, generate.encode(processor, record, data, **LIMITS)) for record in records)
     found: list[list[int]] = []
     decode = processor.tokenizer.decode
     processor.tokenizer.decode = lambda ids, **how: (found.append(ids), decode(ids, **how))[1]
-    for _ in generate.generate(loaded, processor, samples, 96, batch_size, None):
+    for _ in generate.generate(loaded, processor, samples, 48, batch_size, None):
         pass
     return found
 
 
-def test_batches_answer_token_by_token_as_single_prompts_do(
-    data: Path, base: Path, resumed: tuple[Path, list[str]]
-) -> None:
-    for adapter, cut in ((resumed[0] / "weights", False), (None, True)):
-        alone = answered_tokens(base, adapter, data, 1)
-        assert len(alone) == 42
-        assert (max(map(len, alone)) == 96) == cut
-        assert len(set(map(tuple, alone))) > 2
-        for batch_size in (5, 42):
-            assert answered_tokens(base, adapter, data, batch_size) == alone
+def test_batches_answer_token_by_token_as_single_prompts_do(data: Path, random_model: Path) -> None:
+    """Of a random model, which ends no answer; then with that token as an end at which most differ in length."""
+    alone = answered_tokens(random_model, data, 1)
+    assert [len(answer) for answer in alone] == [48] * 42
+    assert len(set(map(tuple, alone))) > 10
+    for batch_size in (5, 42):
+        assert answered_tokens(random_model, data, batch_size) == alone
+
+    def ended(at: int) -> list[list[int]]:
+        return [answer[: answer.index(at)] if at in answer else answer for answer in alone]
+
+    end = max({token for answer in alone for token in answer}, key=lambda token: len({*map(len, ended(token))}))
+    assert len({*map(len, ended(end))}) > 3
+    assert answered_tokens(random_model, data, 5, end) == ended(end)
 
 
 def test_an_answer_that_was_cut_is_marked_as_such(
-    data: Path, base: Path, resumed: tuple[Path, list[str]], tmp_path: Path
+    data: Path, random_model: Path, base: Path, resumed: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
+    cut = predict(random_model, None, data, tmp_path / "random.jsonl", 4)
+    assert all((row["stopped"], row["tokens"]) == (False, 12) for row in cut)  # it ends no answer
     adapter = resumed[0] / "weights"
     whole = predict(base, adapter, data, tmp_path / "whole.jsonl", 4)
-    assert all(row["stopped"] and 0 < row["tokens"] < 12 for row in whole)
-    cut = predict(base, adapter, data, tmp_path / "cut.jsonl", 4, max_new_tokens=1)
-    assert all(not row["stopped"] and row["tokens"] == 1 for row in cut)
-    most = max(row["tokens"] for row in whole)  # the end itself takes one more
-    rows = predict(base, adapter, data, tmp_path / "longest.jsonl", 4, max_new_tokens=most)
-    assert [row["stopped"] for row in rows] == [row["tokens"] < most for row in whole]
+    assert all(row["stopped"] for row in whole)
+    shortest = min(row["tokens"] for row in whole)  # its end is one token more
+    cut = predict(base, adapter, data, tmp_path / "cut.jsonl", 4, max_new_tokens=shortest)
+    assert all((row["stopped"], row["tokens"]) == (False, shortest) for row in cut)
 
 
 def test_chunks_one_after_another_are_the_whole(data: Path, base: Path, tmp_path: Path) -> None:
