@@ -21,7 +21,7 @@ rule find_wording:
     benchmark:
         "<benchmarks>/find_wording.jsonl"
     resources:
-        mem_mb=memory(300, per_mb=25),
+        mem_mb=memory(300, per_mb=40),
     params:
         code=digest("radtune.clean.wording"),
     shell:

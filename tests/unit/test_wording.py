@@ -28,11 +28,17 @@ FINE = [
 ]
 
 
-def find(folder: Path, texts: list[str], groups: list[str] | None = None, **row: Any) -> dict[int, dict[str, Any]]:
-    """{number of a text: {kind: its row}} of captions, each in a group of its own."""
+def find(
+    folder: Path, texts: list[str], groups: list[str] | None = None, splits: list[str] | None = None, **row: Any
+) -> dict[int, dict[str, Any]]:
+    """{number of a text: {kind: its row}} of captions, each in a group of its own and in train."""
     rows = [
-        {"shard": "s", "row": n, "sample": f"{n}", "tag": "CAPTION", "split": "train", "status": "kept"}
-        | {"group": groups[n] if groups else f"g{n}", "parts": json.dumps({"text": text})}
+        {"shard": "s", "row": n, "sample": f"{n}", "tag": "CAPTION", "status": "kept"}
+        | {
+            "split": splits[n] if splits else "train",
+            "group": groups[n] if groups else f"g{n}",
+            "parts": json.dumps({"text": text}),
+        }
         | row
         for n, text in enumerate(texts)
     ]
@@ -122,6 +128,42 @@ def test_a_rare_word_is_one_of_a_single_group(tmp_path: Path) -> None:
     assert find(tmp_path, texts, ["a"] * 5) == {}  # nothing to compare with
     many = [f"A scan with zebra {n}." for n in range(30)]
     assert find(tmp_path, many, ["a"] * 29 + ["b"]) == {}  # the first texts that have it are of one group
+
+
+@pytest.mark.parametrize(
+    ("sentence", "odd", "evidence"),
+    [
+        ("The area is on the left side of the brain, case {}.", "The area is of the brain.", "is of"),
+        ("左侧额叶出血，右侧正常，第{}例。", "左侧正常，右侧额叶叶出血。", "叶叶"),
+    ],
+)
+def test_a_rare_phrase_is_of_words_that_are_common(tmp_path: Path, sentence: str, odd: str, evidence: str) -> None:
+    said = [sentence.format(n) for n in range(400)]
+    found = find(tmp_path, [*said, odd, "A zebra."])
+    assert found[400]["phrase"]["evidence"] == evidence
+    assert found[401].keys() == {"rare"}  # which no word of a phrase may be
+    assert found.keys() == {400, 401}
+    assert "phrase" not in find(tmp_path, [*said, odd, odd]).get(400, {})  # two groups have it
+    assert find(tmp_path, [*said[:40], odd]) == {}  # too few to say
+
+
+def test_train_alone_tells_what_is_usual(tmp_path: Path) -> None:
+    slips = ["A zebra.", "The ventrilce of the brain.", "The the.", "Clinical correlation is needed."]
+    said = [f"The ventricle of the brain is wide, case {n}." for n in range(200)]
+    train = [*slips, *said, "The of brain is wide.", *(f"Case {n}. Clinical correlation is needed." for n in range(8))]
+    test = [*train, *(f"Clinical correlation is needed, {n}." for n in range(99)), "A quagga, a ventrcle."]
+    alone = find(tmp_path, train)
+    found = find(tmp_path, train + test, splits=["train"] * len(train) + ["test"] * len(test))
+    assert {n: of for n, of in found.items() if n < len(train)} == alone
+    assert {kind for of in alone.values() for kind in of} == {"rare", "phrase", "garbled", "misspelt"}
+    last = found[len(train) + len(test) - 1]
+    assert (last["rare"]["evidence"], last["misspelt"]["note"]) == ("quagga", "ventricle")  # of train none has it
+
+
+def test_a_text_of_two_groups_is_rare_in_neither_but_test_is_not_asked(tmp_path: Path) -> None:
+    texts = ["A zebra.", "A scan.", "A zebra."]
+    assert find(tmp_path, texts).keys() == {1}
+    assert find(tmp_path, texts, splits=["train", "train", "test"])[0]["rare"]["evidence"] == "zebra"
 
 
 def test_boilerplate_counts_groups_and_not_rows(tmp_path: Path) -> None:

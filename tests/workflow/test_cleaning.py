@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ import yaml
 from running import ROOT, place, planned, snakemake
 
 from openai_server import Reply, completion, serving
-from radtune.clean.accept import refusal
+from radtune.clean.accept import REFUSALS, refusal
 from radtune.clean.server import ask_all
 from radtune.data.phantom import write_dataset
 from radtune.files import read_json, read_jsonl
@@ -125,6 +126,23 @@ def test_after_a_kill_no_text_is_sent_again(tree: Path) -> None:
     assert {row["action"] for row in pq.read_table(cleaned).to_pylist()} == {"rewrite"}
 
 
+def clean_by(url: str, how: dict[str, Any], texts: list[str], folder: Path) -> tuple[list[Any], Any]:
+    """The rows and the summary of `radtune clean`, of texts each found chatty."""
+    head = [{"tag": "CAPTION", "split": "train", "n": str(n)} for n in range(len(texts))]
+    said = [{"sample": of["n"], "parts": json.dumps({"text": text}), "status": "kept"} | of for of, text in
+            zip(head, texts, strict=True)]  # fmt: skip
+    why = {"kind": "chatty", "field": "text", "evidence": "", "note": ""}
+    pq.write_table(pa.Table.from_pylist(said), folder / "samples.parquet")
+    pq.write_table(pa.Table.from_pylist([why | {"id": of["n"]} | of for of in head]), folder / "wording.parquet")
+    cleaning = {"action": "rewrite", "kinds": ["chatty"], "base_url": url, "model": "any", "similarity": 20}
+    command = [sys.executable, "-c", "from radtune.cli import main; main()", "clean"]
+    command += [f"--{name}={folder / name}.parquet" for name in ("samples", "wording")]
+    command += [f"--cleaning={json.dumps(cleaning)}", f"--server={json.dumps(how)}"]
+    command += [f"--prompt={ROOT / 'config/prompts/rewrite.yaml'}", f"--out={folder / 'cleaned' / 'a.parquet'}"]
+    subprocess.run([*command, f"--summary={folder / 'cleaned' / 'a.json'}"], check=True)
+    return pq.read_table(folder / "cleaned" / "a.parquet").to_pylist(), read_json(folder / "cleaned" / "a.json")
+
+
 def test_llamafactory_s_own_server_is_asked_and_its_babble_refused(tmp_path: Path) -> None:
     """A random model of the real class, served as anybody would serve a model with LLaMA-Factory."""
     with socket.socket() as free:
@@ -149,8 +167,14 @@ def test_llamafactory_s_own_server_is_asked_and_its_babble_refused(tmp_path: Pat
             given = {"system": "Edit the text.", "base_url": f"http://127.0.0.1:{port}/v1", "model": "any"}
             how = {"concurrency": 2, "timeout": 120.0, "retries": 2, "price": {"input": 1.0, "output": None}}
             found = ask_all(texts, cache=tmp_path / "rewrites.jsonl", **given, **how)
+            rows, summary = clean_by(given["base_url"], how, texts, tmp_path)
         finally:
             api.terminate()
+    assert [(row["id"], row["action"], row["parts"]) for row in rows] == [(str(n), "keep", None) for n in range(3)]
+    assert {row["reason"] for row in rows} <= REFUSALS.keys()
+    assert (summary["texts"]["asked"], summary["texts"]["rewritten"]) == (3, 0)
+    assert summary["tokens"][0] > 0
+    assert summary["cost"] > 0
     assert set(found) == set(texts)
     for text, told in found.items():
         assert told["tokens"][0] > 0

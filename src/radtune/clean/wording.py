@@ -5,35 +5,44 @@
 wording.parquet: a row for each kind found in a field of an answer: id (as in the ShareGPT files), tag, split, kind,
 field, start and end of the evidence there (characters; all three null of a contradiction), evidence, note.
 wording.json: counts by kind and split, and of each kind its most common evidence with an example.
+
+What is rare, misspelt or boilerplate is told by train alone, so that no text of validation or test decides which rows
+of train are dropped.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from radtune.files import read_jsonl, replacing, write_json
 from radtune.language.terms import pieces
 from radtune.language.words import CJK
 from radtune.reasons import RECORD_KEYS
 
-FEW = 20  # texts: a word in more is neither rare nor misspelt
-OFTEN = 10  # times as many texts have the term that a word misspells
+FEW = 20  # texts: a word or phrase in more is neither rare nor misspelt
+OFTEN = 10  # times as many texts have the term that a word misspells; times that a phrase would occur by chance
 SHARE, GROUPS, LENGTH = (
     0.05,
     10,
     20,
 )  # of the groups, at least so many of them, characters: of a sentence that is boilerplate
 EXAMPLES, AROUND = 5, 60  # of a kind; characters to each side of the evidence
+
+Ints = NDArray[np.integer[Any]]
 
 
 class Kind(StrEnum):
@@ -51,11 +60,16 @@ class Kind(StrEnum):
     CHATTY = "chatty", "It speaks as an assistant does: of itself, of the request, to the reader."
     VAGUE = "vague", "It takes back what it says, doubts twice, or tells how things seem."
     GARBLED = "garbled", "Wrongly decoded characters, remains of markup, or characters and words said over and over."
-    MISSPELT = "misspelt", f"A word that is one letter from a term that {OFTEN} times as many texts have."
-    RARE = "rare", "It has a word, or a Chinese character, that no other group has."
+    MISSPELT = "misspelt", f"A word that is one letter from a term that {OFTEN} times as many texts of train have."
+    RARE = "rare", "It has a word, or a Chinese character, that no other group of train has."
+    PHRASE = (
+        "phrase",
+        "It has two words, or Chinese characters, side by side as in no other group of train, though each is so common "
+        f"that chance alone would bring them together {OFTEN} times.",
+    )
     BOILERPLATE = (
         "boilerplate",
-        f"A sentence that stands to the letter in {SHARE:.0%} of the groups, and in {GROUPS} at least.",
+        f"A sentence that stands to the letter in {SHARE:.0%} of train's groups, and in {GROUPS} at least.",
     )
     CONTRADICTION = "contradiction", "What it says of the region is not what the rectangle in its own pixels shows."
 
@@ -65,9 +79,10 @@ class Finding(NamedTuple):
     start: int
     end: int
     note: str = ""
+    group: int | None = None  # that alone is meant, where others may have the text as well
 
 
-_WORD = re.compile(f"[a-z]+|[{CJK}]")
+_WORD = re.compile(rf"([a-z]+|[{CJK}])|[^\sa-z{CJK}]+")  # or, without a group, what parts words but a blank
 _SENTENCE = re.compile(r"[^.!?。！？；\n]+(?:\.(?=\d)[^.!?。！？；\n]+)*[.!?。！？；]*")
 _ESCAPE = re.compile(
     r"\\[nrt]|\\u[0-9a-f]{4}|&(?:amp|lt|gt|quot|nbsp|#\d+);|</?(?:unk|pad|s|bos|eos|br|p)/?>"
@@ -101,13 +116,17 @@ def find_wording(samples: Path, disagreements: Path, out: Path, summary: Path) -
     ]
     groups: dict[str, int] = {}
     of_group = [groups.setdefault(row[4], len(groups)) for row in rows]
-    found = _find(list(numbers), [(n, g) for g, texts in zip(of_group, said, strict=True) for n in texts.values()])
+    trained = [row[5] == "train" for row in rows]
+    uses = {(n, g) for g, own, used in zip(of_group, said, trained, strict=True) if used for n in own.values()}
+    found = _find(list(numbers), sorted(uses))
     wrong = _contradictions(disagreements)
     texts, lines = list(numbers), []
     for (shard, number, id, tag, _, split, _), group, own in zip(rows, of_group, said, strict=True):
         kinds: dict[tuple[Kind, str | None], dict[str, Any]] = {}
         for name, n in own.items():
-            for kind, start, end, note in found.get(n, ()):
+            for kind, start, end, note, only in found.get(n, ()):
+                if only not in (None, group):
+                    continue
                 place = {"field": name, "start": start, "end": end, "evidence": texts[n][start:end], "note": note}
                 kinds.setdefault((kind, name), place | {"text": n})
         if (shard, number) in wrong:
@@ -123,28 +142,100 @@ def find_wording(samples: Path, disagreements: Path, out: Path, summary: Path) -
 
 
 def _find(texts: Sequence[str], uses: Sequence[tuple[int, int]]) -> dict[int, list[Finding]]:
-    """What is found in each of `texts`, by its number; `uses` are pairs of a text and a group that has it."""
+    """What is found in each of `texts`, by its number; `uses` are pairs of a text and a group of train that has it."""
     found: dict[int, list[Finding]] = defaultdict(list)
-    count: Counter[str] = Counter()
-    holders: dict[str, list[int]] = defaultdict(list)  # of each word, the first FEW texts that have it
+    numbers = {"": 0}  # of each word; 0 parts words
+    count: Counter[int] = Counter()  # texts of train that have a word
+    trained = {n for n, _ in uses}
+    said, ends = array("i"), [0]
     for n, text in enumerate(texts):
         low = _lower(text)
         found_here = [*_by_lexicon(low), *_garbled(low, text)]
         if found_here:
             found[n] += found_here
-        words = set(_WORD.findall(low))
-        count.update(words)
-        for word in words:
-            if len(held := holders[word]) < FEW:
-                held.append(n)
-    for kind, noted in ((Kind.MISSPELT, _misspelt(count)), (Kind.RARE, _rare(holders, uses))):
-        for word, note in noted.items():
-            for n in holders[word] if count[word] < FEW else ():
-                if place := re.search(rf"(?<![a-z]){word}(?![a-z])", _lower(texts[n])):
-                    found[n].append(Finding(kind, *place.span(), note))
-    for n, of in _boilerplate(texts, uses):
-        found[n].append(of)
+        words = [numbers.setdefault(word, len(numbers)) for word in _WORD.findall(low)]
+        said.extend([*words, 0])
+        ends.append(len(said))
+        if n in trained:
+            count.update(set(words))
+    counted = {word: count[n] for word, n in numbers.items() if n}
+    for n, of in groupby(_unusual(counted, np.asarray(said), ends, uses), key=itemgetter(0)):
+        spans = [match.span() for match in _WORD.finditer(_lower(texts[n]))]
+        for _, i, kind, width, note, group in of:
+            found[n].append(Finding(kind, spans[i][0], spans[i + width - 1][1], note, group))
+    for n, sentence in _boilerplate(texts, uses):
+        found[n].append(sentence)
     return found
+
+
+def _unusual(
+    count: Mapping[str, int], said: Ints, ends: Sequence[int], uses: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, int, Kind, int, str, int | None]]:
+    """Text, place among its words, kind, number of words, note, and the group that is meant, of what is unusual.
+
+    `count` has of each word the texts of train; `said` are the numbers of all words, from 1 in its order, of all texts
+    one after the other, with 0 where more than a blank parts them; `ends` tell where each text begins and ends.
+    """
+    least = np.full(len(ends) - 1, np.iinfo(np.int32).max, np.int32)  # of the groups of train that have a text
+    greatest = np.full(len(ends) - 1, -1, np.int32)
+    for n, group in uses:
+        least[n], greatest[n] = min(least[n], group), max(greatest[n], group)
+    text_of = np.repeat(np.arange(len(ends) - 1, dtype=np.int32), np.diff(ends))
+
+    def rows(kind: Kind, width: int, held: _Held, wanted: Any, notes: Sequence[str] = ()) -> Iterator[Any]:
+        chosen = np.flatnonzero(np.repeat(wanted, np.diff(held.starts, append=len(held.places))))
+        which = np.searchsorted(held.starts, chosen, "right") - 1
+        for at, of in sorted(zip(held.places[chosen].tolist(), which.tolist(), strict=True)):
+            group = int(held.least[of]) if not notes and held.texts[of] else None
+            yield int(text_of[at]), at - ends[text_of[at]], kind, width, notes[of] if notes else "", group
+
+    words, several = ["", *count], len({group for _, group in uses}) > 1  # groups to compare with
+    terms = _misspelt(count)
+    few = np.array([False, *(n <= FEW for n in count.values())])
+    at = np.flatnonzero(few[said])
+    if len(at):
+        held = _hold(said[at].astype(np.int64), at, text_of, least, greatest)
+        notes = [terms.get(words[n], "") for n in held.numbers]
+        yield from rows(Kind.MISSPELT, 1, held, np.array(notes) != "", notes)
+        long = np.array([len(words[n]) > 2 or not words[n].isascii() for n in held.numbers])
+        yield from rows(Kind.RARE, 1, held, held.alone() & long & several)
+    seen = np.bincount(said[greatest[text_of] >= 0], minlength=len(words)).astype(np.float32)
+    seen[0] = 0
+    chance = seen[said[:-1]] * seen[said[1:]] / max(1, seen.sum())
+    at = np.flatnonzero(chance >= OFTEN)
+    if several and len(at):
+        pairs = said[at].astype(np.int64) * len(words) + said[at + 1]
+        held = _hold(pairs, at, text_of, least, greatest)
+        yield from rows(Kind.PHRASE, 2, held, held.alone())
+
+
+class _Held(NamedTuple):
+    """Words or phrases by number, ascending, with who holds each."""
+
+    numbers: list[int]
+    texts: Ints  # of train that have it, how many
+    least: Ints  # of the groups of those
+    greatest: Ints  # -1 where train has none
+    starts: Ints  # in `places`, where its own begin
+    places: Ints  # where it stands first in each text, of train or not
+
+    def alone(self) -> Any:
+        """Which of them a single group of train has, or none, in FEW texts at most."""
+        return (self.texts <= FEW) & ((self.texts == 0) | (self.least == self.greatest))
+
+
+def _hold(numbers: Ints, places: Ints, text_of: Ints, least: Ints, greatest: Ints) -> _Held:
+    """Of the `numbers` at `places`; `least` and `greatest` of each text's groups."""
+    keys = numbers * len(text_of) + places  # sorted by number, text and place
+    keys.sort()
+    numbers, places = np.divmod(keys, len(text_of))
+    texts = text_of[places]
+    first = (np.diff(numbers, prepend=-1) != 0) | (np.diff(texts, prepend=-1) != 0)
+    numbers, places, texts = numbers[first], places[first], texts[first]
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    count = np.add.reduceat(greatest[texts] >= 0, starts, dtype=np.int64)
+    groups = np.minimum.reduceat(least[texts], starts), np.maximum.reduceat(greatest[texts], starts)
+    return _Held(numbers[starts].tolist(), count, *groups, starts, places)
 
 
 def _lower(text: str) -> str:
@@ -231,23 +322,11 @@ def _one_edit(a: str, b: str) -> bool:
     return len(apart) == 1 or (j == i + 1 and a[i] == b[j] and a[j] == b[i])
 
 
-def _rare(holders: Mapping[str, list[int]], uses: Sequence[tuple[int, int]]) -> dict[str, str]:
-    """Words of three letters and more, and Chinese characters, in texts of one group alone; of two groups and more."""
-    groups: dict[int, set[int]] = defaultdict(set)
-    for n, group in uses:
-        groups[n].add(group)
-    if len({group for _, group in uses}) < 2:
-        return {}
-    single = {n: next(iter(of)) if len(of) == 1 else None for n, of in groups.items()}
-    long = (word for word in holders if len(word) > 2 or not word.isascii())
-    return {word: "" for word in long if len(of := {single[n] for n in holders[word]}) == 1 and None not in of}
-
-
 def _boilerplate(texts: Sequence[str], uses: Sequence[tuple[int, int]]) -> Iterator[tuple[int, Finding]]:
-    """Of each text its first sentence that stands in so many groups; rows of one group count once."""
+    """Of each text its first sentence that stands in so many groups of train; rows of one group count once."""
     places = [[m for m in _SENTENCE.finditer(text) if len(m[0].strip()) >= LENGTH] for text in texts]
     hashes = [[hash(match[0].strip()) for match in found] for found in places]
-    pairs = np.array([(h, group) for n, group in set(uses) for h in hashes[n]], np.int64).reshape(-1, 2)
+    pairs = np.array([(h, group) for n, group in uses for h in hashes[n]], np.int64).reshape(-1, 2)
     counted = np.unique(np.unique(pairs, axis=0)[:, 0], return_counts=True)
     least = max(GROUPS, SHARE * len({group for _, group in uses}))
     often = {int(h): int(n) for h, n in zip(*counted, strict=True) if n >= least}
