@@ -75,6 +75,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run leaves of an experiment that is asked with similar cases: a model that has learned ANSWERS by heart,
     an index of the examples and more of their kind, each a patient's, and scores.
     """
+    torch.set_num_threads(1)  # more would spin against whatever else runs here
     folder = tmp_path_factory.mktemp("run") / "results" / "toy"
     raw = {"model": {"source": "tiny"}, "generation": {"max_new_tokens": 200}, "limits": {"gpu_memory_gib": None}}
     raw |= {

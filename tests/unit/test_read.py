@@ -28,6 +28,7 @@ from radtune.images.enhance import Recipe, enhance
 from radtune.read.prepare import enhanced, pictures, prepare
 from radtune.read.run import find, newest, scores, wordings
 from radtune.read.write import reading, where, write_reading
+from radtune.report.reading import card
 from radtune.report.words import t
 
 ASKED = {"CAPTION": "What is it?", "JSON_RECORD": "Write a record.", "DETECT_REGION_LOC": "Where is it?"}
@@ -318,6 +319,8 @@ def test_a_reading_that_breaks_its_schema_is_not_written(run: Path, tmp_path: Pa
     settings = yaml.safe_load((run / "config.yaml").read_text())
     for name, tuned in (("base", False), ("lora", True), ("later", True)):  # the last by another's adapter
         assert reading(told, rows, settings, name, None, {})["model"]["tuned"] is tuned
+    blank = [row | {"prediction": "\n" * 16} for row in rows if row["tag"] == "CAPTION"]
+    assert '<p class="none">empty</p>' in card(reading(told, blank, settings, "lora", None, {}), None, "en")
     rows[0]["tokens"] = "many"
     with pytest.raises(ValidationError):
         reading(told, rows, settings, "lora", None, {})
