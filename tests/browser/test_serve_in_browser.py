@@ -251,7 +251,7 @@ def test_from_drop_to_answer_and_nothing_is_kept(visit: Visit, disk: Path) -> No
     page.locator("#read").click()
     expect(page.locator("#result .card")).to_be_visible()
     assert page.locator("#result .card h3").all_inner_texts()[:1] == ["Record"]
-    assert page.locator("#result .frame img").evaluate("(image) => image.naturalWidth") > 100
+    assert page.locator("#result .picture img").evaluate("(image) => image.naturalWidth") > 100
     assert "on the test split" in page.locator("#result .sure").inner_text()
     assert uploads(disk) == []
     assert page.get_by_text("Research use, not for diagnosis.").is_visible()
@@ -278,7 +278,7 @@ def test_box_record_and_similar_cases_are_over_and_beside_the_image(visit: Visit
     expect(result.locator(".key")).to_contain_text(f"x {left} to {right}")
     keys, values = (result.locator(f".record {cell}").all_inner_texts() for cell in ("th", "td"))
     assert keys == list(RECORD)
-    assert [values[0], values[3], json.loads(values[4])] == [RECORD["caption"], "empty", RECORD["bloc"]]
+    assert [values[0], values[3], json.loads(values[4])] == [RECORD["caption"], "none given", RECORD["bloc"]]
     assert ANSWERS["CAPTION"] in result.inner_text()
     page.get_by_text("Similar training cases").click()
     cases = result.locator(".similar figure")

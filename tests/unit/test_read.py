@@ -320,7 +320,7 @@ def test_a_reading_that_breaks_its_schema_is_not_written(run: Path, tmp_path: Pa
     for name, tuned in (("base", False), ("lora", True), ("later", True)):  # the last by another's adapter
         assert reading(told, rows, settings, name, None, {})["model"]["tuned"] is tuned
     blank = [row | {"prediction": "\n" * 16} for row in rows if row["tag"] == "CAPTION"]
-    assert '<p class="none">empty</p>' in card(reading(told, blank, settings, "lora", None, {}), None, "en")
+    assert '<p class="none">none given</p>' in card(reading(told, blank, settings, "lora", None, {}), None, "en")
     rows[0]["tokens"] = "many"
     with pytest.raises(ValidationError):
         reading(told, rows, settings, "lora", None, {})

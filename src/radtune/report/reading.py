@@ -84,8 +84,6 @@ def _filters() -> dict[str, Any]:
 
 def _field(value: object) -> str | Words:
     """A record's value as text."""
-    if value is None:
+    if value is None or value == "":
         return t("none given")
-    if value == "":
-        return t("empty")
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
