@@ -58,6 +58,13 @@ def test_a_difference_taken_the_other_way_round_is_turned() -> None:
     )
 
 
+def test_a_tuned_one_is_held_against_a_tuned_one_however_many_arguments_differ() -> None:
+    more = TRAINING | {"num_train_epochs": 3, "learning_rate": 1e-5, "seed": 1}
+    experiments = SETTINGS["experiments"] | {"plain": experiment(training=more)}
+    settings = SETTINGS | {"experiments": experiments}
+    assert [row["against"] for row in switches(settings, ALL, "test", {})] == ["base", "lora"]
+
+
 def test_an_experiment_with_cases_is_held_against_copying_them_too() -> None:
     copied = {"value": 40.0, "n": 9, "interval": [30, 50], "lift": 4.0, "lift_interval": [1.0, 7.0], "better": True}
     missed = copied | {"lift": 0.2, "lift_interval": [0.1, 0.3], "better": False}

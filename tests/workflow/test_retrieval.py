@@ -180,7 +180,8 @@ def test_the_wish_list_is_one_command_and_each_wish_has_its_effect_in_the_report
         cleanings: dict[str, Any] = {"dropped": {"kinds": ["rare"]}, "rewritten": {"kinds": ["boilerplate"]}}
         cleanings["rewritten"]["rewrite"] = {"base_url": server.url}
         wished: dict[str, Any] = {name: {"cleaning": of} for name, of in cleanings.items()}
-        wished |= {"longer": {"training": {"max_steps": 3}}}
+        wished |= {"longer": {"training": {"max_steps": 3}}, "constrained": {"training": {"cutoff_len": 300}}}
+        wished |= {"valid": {"generation": {"max_new_tokens": 48}}}  # an empty record takes 36
         (folder / "wished.yaml").write_text(yaml.safe_dump({"experiments": wished, "generation": {"blank": 0}}))
         wishes = ("config/wishes.yaml", "config/rewritten.yaml", "small.yaml", "wished.yaml")
         done = snakemake(folder, "--resources", "gpu=2", "--configfile", "config/demo.yaml", *wishes)

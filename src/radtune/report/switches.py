@@ -37,8 +37,8 @@ def switches(
 
     `settings`: the config as merged. `differences`: compare's, of which those of `split` are read. `effects`: of
     each of METRICS {value, interval, says}, experiment minus the other, or None. The other is, of those before it, the
-    one with the fewest settings that differ; of equal ones the first that is tuned. `scores`: of each experiment
-    evaluate's metrics on the split; where `copied` is a floor in them, a row says what the model adds to that.
+    one with the fewest settings that differ, a tuned one for a tuned one where there is one. `scores`: of each
+    experiment evaluate's metrics on the split; where `copied` is a floor in them, a row says what the model adds.
     """
     found = {(row["of"], row["minus"], row["metric"]): row for row in differences if row["split"] == split}
     scored = {name for pair in found for name in pair[:2]}
@@ -49,7 +49,8 @@ def switches(
         whats = {other: list(_differing(made[other], made[name])) for other in list(made)[:n]}
         if not whats:
             continue
-        against = min(whats, key=lambda other: (len(whats[other]), made[other]["training"] is None))
+        untuned = {other: of["training"] is None for other, of in made.items()}
+        against = min(whats, key=lambda other: (untuned[other] != untuned[name], len(whats[other])))
         pairs = {metric: (found.get((name, against, metric)), found.get((against, name, metric))) for metric in METRICS}
         effects = {metric: _effect(*pair, name) if any(pair) else None for metric, pair in pairs.items()}
         rows.append({"experiment": name, "against": against, "what": whats[against], "effects": effects})
