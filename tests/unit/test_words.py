@@ -23,13 +23,19 @@ from radtune.report import gallery
 from radtune.report.words import Words, join, key, said, t
 
 FOLDER = Path(report.__file__).parent
-CHINESE = yaml.safe_load((FOLDER / "words.zh.yaml").read_text(encoding="utf-8"))
 TEMPLATES = sorted((FOLDER / "templates").glob("*.html.j2"))
 UNREADABLE = [
     reason for reason in Reason if reason.name.startswith(("IMAGE_", "DICOM_", "PIXELS_", "SYNTAX_", "BURNED_"))
 ]
 BILINGUAL = [path for path in TEMPLATES if path.name not in ("preview.html.j2", "comparison.html.j2")]  # English alone
+LINES = (FOLDER / "words.zh.yaml").read_text(encoding="utf-8").splitlines()
+CHINESE = yaml.safe_load("\n".join(LINES))
 PLACEHOLDER = re.compile(r"\{(\w*)[^}]*\}")
+
+
+def test_no_word_is_translated_twice() -> None:
+    """The later would be taken for both."""
+    assert len([line for line in LINES if line.strip() and not line.startswith("#")]) == len(CHINESE)
 
 
 def keys_of_modules() -> Iterator[str]:
