@@ -1,10 +1,15 @@
 """Groups hold together what must not be torn apart, and splits meet their fractions."""
 
+import time
+from unittest.mock import patch
+
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from radtune.data import groups as grouping
 from radtune.data.groups import SURE, Near, group_rows, leakage, near_duplicates, near_leakage, split_groups
 
 FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
@@ -51,8 +56,10 @@ def test_no_group_is_torn_apart(rows: list[tuple[int, int]], seed: int) -> None:
     assert after["images"]["test_in_train"] == after["groups"]["validation_in_train"] == 0
 
 
-@given(st.integers(0, 2**32), st.integers(0, 40))
-def test_near_duplicates_are_all_pairs_within_the_distance(seed: int, bits: int) -> None:
+@pytest.mark.parametrize("index", ["flat", "multi-hash"])
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**32), bits=st.integers(0, 40))
+def test_near_duplicates_are_all_pairs_within_the_distance(index: str, seed: int, bits: int) -> None:
     rng = np.random.default_rng(seed)
     hashes = rng.integers(0, 256, (40, 32)).astype(np.uint8)
     for i in range(1, 30):  # most are another one with some bits turned
@@ -63,9 +70,26 @@ def test_near_duplicates_are_all_pairs_within_the_distance(seed: int, bits: int)
     spread = np.unpackbits(hashes, axis=1).astype(int)
     distance = (spread[:, None] != spread[None]).sum(axis=2)
     expected = {(i, j, distance[i, j]) for i, j in np.argwhere(distance <= bits) if i < j}
-    found = near_duplicates(hashes, bits)
+    with patch.multiple(grouping, _FEW=0 if index == "multi-hash" else 100, _SLOWER=0):
+        found = near_duplicates(hashes, bits)
     assert set(zip(*found, strict=True)) == expected
     assert (np.diff(found.distance) >= 0).all()
+
+
+def test_hashes_of_like_pictures_take_no_longer_than_others() -> None:
+    """Heads in air, which is alike in all: rows of the hash as buckets would hold nearly every pair."""
+    rng = np.random.default_rng(0)
+    heads = np.zeros((20_000, 16, 16), bool)
+    patients = rng.random((200, 8, 8)) < 0.5
+    heads[:, 4:12, 4:12] = patients[rng.integers(0, 200, 20_000)] ^ (rng.random((20_000, 8, 8)) < 0.1)
+    hashes = np.unique(np.packbits(heads.reshape(-1, 256), axis=1), axis=0)
+    began = time.process_time()
+    assert len(near_duplicates(hashes, 10).left) > 10_000
+    assert time.process_time() - began < 10  # of a core: buckets took more than a minute
+
+
+def test_no_hashes_have_no_near_duplicates() -> None:
+    assert near_duplicates(np.zeros((0, 32), np.uint8), 31).left.size == 0
 
 
 def test_like_images_of_other_splits_are_counted() -> None:
