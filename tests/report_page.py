@@ -69,7 +69,7 @@ def write_inputs(folder: Path) -> None:
     after = before | {"validation_in_train": 0, "test_in_train": 0}
     write_json(
         folder / "leakage.json",
-        {name: {"images": n, "groups": n} for name, n in (("as_delivered", before), ("after", after))}
+        {name: {"images": n, "groups": n, "like images": n} for name, n in (("as_delivered", before), ("after", after))}
         | {"by": "group"},
     )
     shard = {"name": "<b>train-0</b>", "split": "train", "rows": 5000, "sha256": "ab" * 32}

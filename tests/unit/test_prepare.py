@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -33,6 +34,7 @@ def prepare(
     missing_boxes: str = "quarantine",
     quarantine_share: float = 0.2,
     columns: dict[str, str] = COLUMNS,
+    largest_group: float = 0.02,
 ) -> Path:
     list_shards(out / "shards.json", "local", source)
     listing = read_json(out / "shards.json")["shards"]
@@ -64,7 +66,7 @@ def prepare(
         fractions={"train": 0.8, "validation": 0.1, "test": 0.1},
         seed=0,
         near_duplicate_bits=31,
-        largest_group=0.02,
+        largest_group=largest_group,
         missing_boxes=missing_boxes,
         quarantine_share=quarantine_share,
         samples=out / "samples.parquet",
@@ -123,6 +125,22 @@ def test_the_split_leaks_nothing_that_was_delivered_leaking(prepared: Path) -> N
     shares = read_json(prepared / "checks.json")["split"]
     assert shares["asked"] == {"train": 0.8, "validation": 0.1, "test": 0.1}
     assert sum(shares["got"].values()) == pytest.approx(1)
+
+
+def test_near_duplicates_join_where_a_group_may_grow(prepared: Path, phantoms: Path, tmp_path: Path) -> None:
+    """Links beyond 10 bits, which a group of 2 % of so few rows has no room for."""
+    larger = prepare(phantoms, tmp_path, largest_group=0.3)
+    looks = pq.read_table(sorted((larger / "scan").glob("*.parquet"))).to_pylist()
+    hashes = {row["image_sha256"]: np.frombuffer(row["likeness"] or b"", np.uint8) for row in looks}
+    together = []
+    for folder in (prepared, larger):
+        rows = pq.read_table(folder / "samples.parquet", filters=[("status", "=", "kept")]).to_pylist()
+        groups = {row["image_sha256"]: row["group"] for row in rows}
+        bits = {(a, b): int(np.bitwise_count(hashes[a] ^ hashes[b]).sum()) for a in groups for b in groups if a < b}
+        together.append([pair for pair in bits if 10 < bits[pair] <= 31 and groups[pair[0]] == groups[pair[1]]])
+        sizes = Counter(row["group"] for row in rows)
+        assert max(sizes.values()) <= (0.3 * len(rows) if folder == larger else 12)
+    assert len(together[0]) < len(together[1])
 
 
 def test_the_official_split_stays_possible_and_says_what_leaks(phantoms: Path, tmp_path: Path) -> None:

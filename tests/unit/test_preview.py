@@ -249,9 +249,33 @@ def test_the_delivered_split_is_kept_loudly(prepared: Path) -> None:
     assert counts["test_in_train"] > 0
     assert f"Train has seen {counts['test_in_train']} of {counts['test']} test images" in page
     assert page.count('class="loud"') == 2  # at the head and in the section
-    assert 'class="loud"' not in draw(prepared)
-    clean = leaks["after"] | {"images": leaks["after"]["images"] | {"test_in_train": 0}}
-    assert exposure({"as_delivered": clean, "after": clean, "by": "official"})[1] == ""
+
+
+@pytest.mark.parametrize("by", ["group", "official"])
+def test_train_that_holds_like_images_is_cautioned_against(prepared: Path, by: str) -> None:
+    none = {"train": 80, "validation": 9, "test": 9, "validation_in_train": 0, "test_in_train": 0}
+    clean = {"images": none, "groups": none, "like images": none}
+    assert exposure({"as_delivered": clean, "after": clean, "by": by})[1] == []
+    like = clean | {"like images": none | {"test_in_train": 3}}
+    write_json(prepared / "like.json", {"as_delivered": like, "after": like, "by": by})
+    page = draw(prepared, "like.html", leakage=prepared / "like.json")
+    assert "Train holds near-duplicates of 3 of 9 test images (33.3 %): test scores may reward memory." in page
+    assert ("split.largest_group" in page) == (by == "group")
+
+
+def test_a_share_missed_by_more_than_a_percent_is_cautioned_against(prepared: Path) -> None:
+    checks = read_json(prepared / "checks.json")
+    asked, got = ({"train": 0.8, "validation": v, "test": 0.2 - v} for v in (0.1, 0.111))
+    found = {}
+    for by in ("group", "official"):
+        write_json(
+            prepared / "missed.json", checks | {"split": checks["split"] | {"by": by, "asked": asked, "got": got}}
+        )
+        found[by] = draw(prepared, "missed.html", checks=prepared / "missed.json")
+    assert "The share of validation is 11.1 % of the rows, 10.0 % were asked for" in found["group"]
+    assert "The share of test is 8.9 %" in found["group"]
+    assert "The share of train" not in found["group"]
+    assert "The share of" not in found["official"]
 
 
 def test_charts_tell_their_figures_in_words_and_escape_labels() -> None:

@@ -59,7 +59,7 @@ def write_card(
     from_hub = model["source"] in ("huggingface", "modelscope")
     origin = found["dataset"]["source"]
     repo = source["repo"] if origin in ("huggingface", "modelscope") else ""
-    seen, caution = exposure(read_json(leakage))
+    seen, cautions = exposure(read_json(leakage))
     settings = yaml.safe_load((training / "train.yaml").read_text(encoding="utf-8"))
     rows = rows_of(samples_table, quarantine, read_json(checks)["split"])
     head = {
@@ -75,7 +75,7 @@ def write_card(
         experiment=experiment,
         base=name,
         revision=model["revision"] if from_hub else "",
-        cautions=([caution] if caution else []) + verdict.cautions(own, own[0].split),
+        cautions=cautions + verdict.cautions(own, own[0].split),
         data=rows
         | {"name": repo or {"phantom": "drawn phantoms"}.get(origin, "local data"), "shards": len(source["shards"])}
         | {"revision": source["revision"], "reasons": ", ".join(f"{code} {n}" for code, n in rows["reasons"])},

@@ -18,6 +18,7 @@ from radtune.files import read_json
 from radtune.report.words import Words, said, t
 
 SPLITS = ("train", "validation", "test")
+TOLERANCE = 0.01  # of all rows, by which a split may miss its share
 LISTED = 3  # disagreeing rows shown of each kind
 
 
@@ -26,11 +27,11 @@ def data_section(
 ) -> dict[str, Any]:
     """The values of data.html.j2; `cautions` are sentences that belong at the head of a page."""
     found, leaks = read_json(checks), read_json(leakage)
-    seen, caution = exposure(leaks)
+    seen, cautions = exposure(leaks)
     return rows_of(samples_table, quarantine, found["split"]) | {
         "by": leaks["by"],
         "seen": seen,
-        "cautions": [caution] if caution else [],
+        "cautions": cautions + missed(found["split"]),
         "leakage": _leakage(leaks),
         "images": found["images"],
         "split": found["split"],
@@ -73,25 +74,51 @@ def rows_of(samples_table: Path, quarantine: Path, split: Mapping[str, Any]) -> 
     }
 
 
-def exposure(leaks: Mapping[str, Any]) -> tuple[Words, str]:
-    """How many test images train has seen, as delivered and as split here; and a caution where it still sees some."""
+def exposure(leaks: Mapping[str, Any]) -> tuple[Words, list[Words]]:
+    """How many test images train has seen, as delivered and as split here; and a caution where it still sees some, or
+    some that look like them.
+    """
     before, after = (leaks[key]["images"] for key in ("as_delivered", "after"))
     images = t(" test images")
     delivered, now = _part(before, images), _part(after)
-    if leaks["by"] == "official":
+    official = leaks["by"] == "official"
+    if official:
         seen = t("As delivered, train holds {delivered}, and that split is kept.", delivered=delivered)
     else:
         by = said(leaks["by"])
         seen = t(
             "As delivered, train holds {delivered}; as split here, by {by}, {now}.", delivered=delivered, by=by, now=now
         )
-    if not after["test_in_train"]:
-        return seen, ""
-    caution = t("Train has seen {seen}: test scores reward memory.", seen=_part(after, images))
-    if leaks["by"] == "official":
+    like = leaks["after"]["like images"]
+    if after["test_in_train"]:
+        caution = t("Train has seen {seen}: test scores reward memory.", seen=_part(after, images))
+    elif like["test_in_train"]:
+        caution = t("Train holds near-duplicates of {seen}: test scores may reward memory.", seen=_part(like, images))
+    else:
+        return seen, []
+    if official:
         advice = t("The split is the delivered one; split.by: group makes one that can be believed.")
-        caution = t("{first} {second}", first=caution, second=advice)
-    return seen, caution
+    elif after["test_in_train"]:
+        return seen, [caution]
+    else:
+        advice = t("A larger split.largest_group keeps more of them in one split.")
+    return seen, [t("{first} {second}", first=caution, second=advice)]
+
+
+def missed(split: Mapping[str, Any]) -> list[Words]:
+    """A caution for each split by group whose share of the rows is not the one that was asked for."""
+    asked = split["asked"] or {}
+    shares = [(name, asked[name], split["got"][name]) for name in SPLITS if name in asked and name in split["got"]]
+    return [
+        t(
+            "The share of {split} is {got:.1f} % of the rows, {asked:.1f} % were asked for: the groups are too large.",
+            split=said(name),
+            got=100 * got,
+            asked=100 * wanted,
+        )
+        for name, wanted, got in shares
+        if split["by"] == "group" and abs(got - wanted) > TOLERANCE + 1e-9
+    ]
 
 
 def _part(counts: Mapping[str, int], noun: str = "") -> Words:
