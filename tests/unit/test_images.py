@@ -1,7 +1,12 @@
 """Image bytes to the picture that the model sees."""
 
+import contextlib
 import io
 import itertools
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -9,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image, ImageDraw
+from PIL import EpsImagePlugin, Image, ImageDraw
 
 from radtune.data.groups import SURE
 from radtune.images import overlay, read
@@ -61,6 +66,74 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
     grey = read.decode(encode(Image.fromarray(ramp))).pixels
     assert (grey.min(), grey.max()) == (0, 255)
     assert len(np.unique(grey)) == 256
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_deep_greys_are_scaled_by_the_range_of_the_whole_picture(mode: str) -> None:
+    ramp = np.linspace(-1000, 70000, 900 * 1300).reshape(900, 1300).astype(np.int32 if mode == "I" else np.float32)
+    ramp[-1, -1] = 70001
+    grey = read.decode(encode(Image.fromarray(ramp), "TIFF")).pixels
+    expected = ((ramp.astype(float) - ramp.min()) * (255 / (float(ramp.max()) - float(ramp.min())))).round()
+    assert (grey == expected).all()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "CMYK", "L"])
+def test_a_picture_of_many_strips_is_that_of_one(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(textured().convert(mode), "TIFF" if mode == "CMYK" else "PNG")
+    whole = read.decode(data).pixels
+    monkeypatch.setattr(read, "_STRIP", 7000)
+    assert (read.decode(data).pixels == whole).all()
+
+
+SCAN = """
+import sys
+from pathlib import Path
+from radtune.images.scan import scan
+box = {"burned_in_box": "inpaint"}
+folder = Path(sys.argv[1])
+recipes = {str(folder / name): {"size": 448, "clip_limit": 2.0} | more for name, more in (("a", {}), ("b", box))}
+scan(folder / "one.parquet", folder / "images.parquet", folder / "scan.parquet", recipes=recipes)
+print(next(line.split()[1] for line in Path("/proc/self/status").open() if line.startswith("VmHWM")))  # KiB
+"""
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG progressive", "RGBA", "16 bits"])
+def test_the_largest_accepted_image_fits_into_what_the_job_asks_for(tmp_path: Path, kind: str) -> None:
+    side = int(read.MAX_PIXELS**0.5)
+    picture = cv2.resize(np.asarray(textured(64, 64)), (side, side))
+    if kind == "16 bits":
+        image = Image.fromarray(picture.astype(np.uint16) << 6)
+    else:
+        image = Image.fromarray(np.repeat(picture[..., None], 4 if kind == "RGBA" else 3, axis=2))
+        ImageDraw.Draw(image).rectangle((99, 99, side // 2, side // 3), outline=(20, 240, 20, 255), width=3)
+    buffer, jpeg = io.BytesIO(), kind.startswith("JPEG")
+    options = {"progressive": "progressive" in kind, "subsampling": 0} if jpeg else {"compress_level": 1}
+    image.save(buffer, "JPEG" if jpeg else "PNG", **options)
+    pq.write_table(pa.table({"image": [{"bytes": buffer.getvalue(), "path": None}]}), tmp_path / "one.parquet")
+    pq.write_table(pa.table({"shard": ["one"], "row": [0], "image_sha256": ["a"]}), tmp_path / "images.parquet")
+    done = subprocess.run([sys.executable, "-c", SCAN, tmp_path], capture_output=True, text=True, check=True)
+    (row,) = pq.read_table(tmp_path / "scan.parquet").to_pylist()
+    assert (row["reason"], row["width"], bool(row["box"])) == (None, side, kind != "16 bits")
+    rule = (Path(__file__).parents[2] / "rules" / "prepare.smk").read_text().partition("rule scan_shard")[2]
+    asked = int(re.search(r"mem_mb=memory\((\d+)\)", rule)[1])
+    print(f"{kind}: {int(done.stdout) // 1024} MiB of {asked} MB")
+    assert int(done.stdout) * 1024 < asked * 10**6
+
+
+def test_no_format_that_starts_a_program_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow gives PostScript to Ghostscript."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # looked for once a process
+    data = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(Unusable) as caught:
+        read.decode(data)
+    assert caught.value.reason == Reason.IMAGE_UNREADABLE
+    assert not (tmp_path / "started").exists()
+    with contextlib.suppress(Exception):
+        Image.open(io.BytesIO(data)).load()
+    assert (tmp_path / "started").exists()  # so it would have been
 
 
 def claiming(size: tuple[int, int]) -> bytes:

@@ -43,7 +43,7 @@ PRESETS = {
     "bone": (600, 2800),  # its temporal bones
     "soft": (40, 375),  # its head and neck: L 20-60, W 350-400
 }
-MAX_PIXELS = 64_000_000  # of an image, as in the stages that follow; a decompression bomb is larger
+MAX_PIXELS = 32_000_000  # of an image, as in the stages that follow; a decompression bomb is larger
 MAX_BYTES = 2**30  # of a file, inflated too: it is held in memory
 SPACING_TOLERANCE = 0.01  # the letterbox that follows takes pixels for square
 # What became of an image's window where it is not the one asked for

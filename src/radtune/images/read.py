@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import io
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,7 +16,9 @@ from PIL import Image
 from radtune.reasons import Reason, Unusable
 
 Pixels = npt.NDArray[np.uint8]
-MAX_PIXELS = 64_000_000  # four times the largest radiograph; a decompression bomb is larger
+MAX_PIXELS = 32_000_000  # twice the largest radiograph, and what scan_shard's memory holds; a bomb is larger
+_STRIP = 2**20  # pixels
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")  # none of them starts a program
 MIN_SIDE = 16  # one patch of the vision tower
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _JPEG = b"\xff\xd8"
@@ -84,7 +86,7 @@ def to_grey(pixels: Pixels) -> Pixels:
 def _open(data: bytes) -> Image.Image:
     """An image whose header is read and whose size is sane; its pixels are decoded on use."""
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError:
         raise Unusable(Reason.IMAGE_TOO_LARGE) from None
     except Exception:
@@ -94,13 +96,31 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _pixels(image: Image.Image) -> Pixels:
-    if image.mode.startswith("I") or image.mode == "F":
-        grey = np.nan_to_num(np.asarray(image, np.float64))
-        low, high = float(grey.min()), float(grey.max())
-        return np.asarray(((grey - low) * (255 / max(high - low, 1e-9))).round(), np.uint8)
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        over = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", over.size, (0, 0, 0, 255)), over)
-    elif image.mode in ("L", "1"):
-        return np.asarray(image.convert("L"))
-    return np.asarray(image.convert("RGB"))
+    """Height x width, or height x width x 3. In strips, as Pillow holds four bytes a pixel and copies at each step."""
+    deep = image.mode.startswith("I") or image.mode == "F"
+    clear = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    grey = deep or (image.mode in ("L", "1") and not clear)
+    width, height = image.size
+    starts = range(0, height, step := max(1, _STRIP // width))
+    image.load()
+
+    def strip(top: int) -> Image.Image:
+        return image.crop((0, top, width, min(height, top + step)))
+
+    def values(top: int) -> npt.NDArray[np.float64]:
+        return np.nan_to_num(np.asarray(strip(top), np.float64))
+
+    if deep:
+        ends = [(float(part.min()), float(part.max())) for part in map(values, starts)]
+        low, high = min(first for first, _ in ends), max(last for _, last in ends)
+    pixels = np.empty((height, width) if grey else (height, width, 3), np.uint8)
+    for top in starts:
+        if deep:
+            part: Any = ((values(top) - low) * (255 / max(high - low, 1e-9))).round()
+        elif clear:
+            over = strip(top).convert("RGBA")
+            part = Image.alpha_composite(Image.new("RGBA", over.size, (0, 0, 0, 255)), over).convert("RGB")
+        else:
+            part = strip(top).convert("L" if grey else "RGB")
+        pixels[top : top + step] = np.asarray(part)
+    return pixels
