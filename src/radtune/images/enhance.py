@@ -29,6 +29,7 @@ SCHEMA = pa.schema(
     [("image_sha256", pa.string()), ("file", pa.string())]
     + [(name, pa.int32()) for name in ("width", "height", "size", "new_width", "new_height", "left", "top")]
 )
+RECTANGLES = 3  # in a picture, at most
 Add = Callable[[str, Pixels, Pixels, overlay.Found | None], None]
 
 
@@ -71,9 +72,16 @@ def letterbox(grey: Pixels, size: int) -> tuple[Pixels, dict[str, int]]:
 def render(pixels: Pixels, grey: Pixels, found: overlay.Found | None, recipe: Recipe) -> tuple[bytes, dict[str, int]]:
     """The encoded picture and its geometry, from `pixels` and the `grey` of them; `found` is the rectangle that the
     recipe may ask to take out.
+
+    It is, however sure: what is none costs a few pixels beside its lines, one that stays shows the answer. So are
+    others, which come to light when it is gone.
     """
     if found and recipe.burned_in_box == "inpaint":
-        grey = read.to_grey(inpaint(pixels, found.box))
+        for _ in range(RECTANGLES):
+            pixels = inpaint(pixels, found.box)
+            if not (found := overlay.find_box(pixels)):
+                break
+        grey = read.to_grey(pixels)
     if recipe.clip_limit:
         clahe = cv2.createCLAHE(recipe.clip_limit, (recipe.tile_grid, recipe.tile_grid))
         grey = np.asarray(clahe.apply(grey), np.uint8)
