@@ -44,6 +44,29 @@ def test_through_the_letterbox_and_back(
     assert place.left * 2 + place.new_width in (size, size - 1)
 
 
+@pytest.mark.parametrize("shape", [(512, 512), (1000, 500), (333, 700), (300, 200), (2048, 1537), (225, 224)])
+@pytest.mark.parametrize("size", [224, 448])
+def test_a_drawn_rectangle_lies_where_its_box_is_moved_to(shape: tuple[int, int], size: int) -> None:
+    """Measured on the letterboxed pixels: each edge by how much light lies on the lines that cross it."""
+    width, height = shape
+    for x1, y1, x2, y2 in ((0.2, 0.3, 0.55, 0.8), (0, 0.1, 0.5, 1), (0.41, 0, 1, 0.77)):
+        # x2 and y2 exclusive, as in every Box: the pixels from x1 to x2 - 1 are white
+        box = Box(int(x1 * width), int(y1 * height), int(x2 * width), int(y2 * height))
+        a, b, c, d = map(int, box.edges)
+        drawn = np.zeros((height, width), np.uint8)
+        drawn[b:d, a:c] = 255
+        picture, numbers = letterbox(drawn, size)
+        moved = box.scaled(Letterbox(**numbers))
+        light = picture.astype(float) / 255
+        across, down = (int(v) for v in moved.centre)
+        for line, low, high, middle in (
+            (light[down], moved.x1, moved.x2, across),
+            (light[:, across], moved.y1, moved.y2, down),
+        ):
+            assert abs(middle - line[:middle].sum() - low) < 0.5
+            assert abs(middle + line[middle:].sum() - high) < 0.5
+
+
 @given(SIDES, SIDES, STEPS, STEPS)
 def test_florence_tokens_survive_pixels(width: int, height: int, across: list[int], down: list[int]) -> None:
     loc = [across[0], down[0], across[1], down[1]]
