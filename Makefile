@@ -36,7 +36,7 @@ lint: setup
 	snakemake --lint --configfile config/demo.yaml
 
 bench: setup  ## each measurement is a command; see bench/README.md
-	@for b in $(filter-out bench/reference_recipe.py bench/gpu.py,$(wildcard bench/*.py)); do echo $$b; python $$b; done
+	@for b in $(filter-out bench/reference_recipe.py bench/residue.py bench/gpu.py,$(wildcard bench/*.py)); do echo $$b; python $$b; done
 
 bench-gpu: setup  ## the 8B job's memory and speed on a GPU; without one, that the measurement works
 	python bench/gpu.py

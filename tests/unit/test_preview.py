@@ -4,6 +4,7 @@ import io
 import json
 import random
 import re
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,39 @@ def test_a_share_missed_by_more_than_a_percent_is_cautioned_against(prepared: Pa
     assert "The share of test is 8.9 %" in found["group"]
     assert "The share of train" not in found["group"]
     assert "The share of" not in found["official"]
+
+
+def test_the_charts_of_sizes_modes_and_lengths_stand_on_the_page(page: str, prepared: Path) -> None:
+    looks = pq.read_table(sorted((prepared / "scan").glob("*.parquet"))).to_pylist()
+    looks = [row for row in looks if not row["reason"]]
+    for title, of in (
+        ("Image sizes", Counter(f"{row['width']} × {row['height']}" for row in looks)),
+        ("Image modes", Counter(row["mode"] for row in looks)),
+    ):
+        bars = "; ".join(f"{label}: {n}" for label, n in of.most_common(preview.SHOWN))
+        assert f"<title>{title}</title><desc>{bars}" in page
+        assert f"{len(looks)} images</small>" in page
+    entries = [e for split in preview.SPLITS for e in read_json(prepared / "sharegpt" / f"{split}.json")]
+    lengths = [len(entry["messages"][1]["content"]) for entry in entries if entry["tag"] == "CAPTION"]
+    median = re.search(rf"CAPTION {len(lengths)} values, median ([\d.]+)", page)
+    assert median
+    assert abs(float(median[1]) - np.median(lengths)) <= 0.5
+    assert "<title>Length of the answers</title>" in page
+
+
+def test_one_of_each_split_and_tag_is_chosen_among_many() -> None:
+    n = 30_000
+    columns = (
+        [f"{i // 3}" for i in range(n)],
+        ["A", "B", "C"] * (n // 3),
+        ["train"] * n,
+        [f"{i // 90}" for i in range(n)],
+    )
+    columns[2][5] = "test"  # a pair of one row
+    chosen = preview.choose(*columns, seed=0)
+    assert [(columns[2][i], columns[1][i]) for i in chosen] == [*(("train", tag) for tag in "ABC"), ("test", "C")]
+    assert len({columns[3][i] for i in chosen}) == 4
+    assert preview.choose(*columns, seed=0) == chosen != preview.choose(*columns, seed=1)
 
 
 def test_charts_tell_their_figures_in_words_and_escape_labels() -> None:

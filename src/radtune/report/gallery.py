@@ -31,6 +31,8 @@ _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 def visible(text: str) -> str:
     """Text with control, bidirectional and other invisible characters written out, as `⟨U+202E⟩`; line feeds stay."""
+    if text.isprintable():  # as nearly all are, a picture's data among them
+        return text
     return "".join(
         f"⟨U+{ord(c):04X}⟩" if c not in "\n\t" and unicodedata.category(c) in _INVISIBLE else c
         for c in text.replace("\r\n", "\n")

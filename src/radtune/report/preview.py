@@ -31,6 +31,7 @@ from radtune.report.template import render
 from radtune.shards import read_image
 
 CHUNK = 1 << 20  # characters of a ShareGPT file read at once
+CANDIDATES = 2000  # rows of a split and tag that are looked at for the one to show
 SHOWN = 8  # bars of a chart; the rest is counted together
 _LOC = re.compile(r"<loc_(\d{1,3})>")
 
@@ -105,12 +106,18 @@ def write_preview(
 
 
 def choose(ids: list[str], tags: list[str], splits: list[str], groups: list[str], *, seed: int) -> list[int]:
-    """The rows to show, one of each split and tag: the first by a hash of its id in the group that was shown least.
+    """The rows to show, one of each split and tag: the first by a hash of its id in the group that was shown least, of
+    about CANDIDATES that lie evenly among the rows.
 
     The four columns are of equal length; rows come back by split and tag.
     """
     candidates: dict[tuple[str, str], list[tuple[bytes, int]]] = defaultdict(list)
+    steps = {pair: 1 + n // CANDIDATES for pair, n in Counter(zip(splits, tags, strict=True)).items()}
+    met = dict.fromkeys(steps, 0)
     for row, (sample, tag, split) in enumerate(zip(ids, tags, splits, strict=True)):
+        met[split, tag] += 1
+        if met[split, tag] % steps[split, tag]:
+            continue
         rank = hashlib.blake2b(f"{seed}/{sample}/{tag}".encode(errors="replace"), digest_size=8).digest()
         candidates[split, tag].append((rank, row))
     shown: Counter[str] = Counter()
