@@ -818,3 +818,28 @@ def test_the_workflow_takes_the_imported_series(real_data: Path, tmp_path: Path)
     assert {row["tag"] for row in samples} < set(TAGS)
     assert PRESETS["brain"] == (40, 80)
     assert dicom.ROW_GROUP == 100
+
+
+def test_an_imported_series_stays_in_one_split(tmp_path: Path) -> None:
+    folder, rng = tmp_path / "in", np.random.default_rng(0)
+    texts = []
+    for series in range(10):
+        for n in (1, 2):
+            pixels = cv2.resize(rng.normal(40, 40, (9, 9)), (64, 64)).astype(np.int16)  # no two are alike
+            save(folder / f"{series}-{n}.dcm", make(pixels, SeriesInstanceUID=f"1.2.{series}", InstanceNumber=n))
+            texts.append([f"{series}-{n}.dcm", "CAPTION", f"Made-up sentence {series} {n}."])
+    write_csv(folder / "texts.csv", HEAD, *texts)
+    import_dicom(folder, out=tmp_path / "set", window="brain")
+    apart = prepare(tmp_path / "set", tmp_path / "apart")
+    out = prepare(tmp_path / "set", tmp_path / "work", columns=COLUMNS | {"group": "group"})
+    series_of = {
+        row["parts"]: json.loads(row["parts"])["text"].split()[2]
+        for row in pq.read_table(out / "samples.parquet").to_pylist()
+    }
+    groups, splits = (
+        {(series_of[row["parts"]], row[name]) for row in pq.read_table(out / "samples.parquet").to_pylist()}
+        for name in ("group", "split")
+    )
+    assert len(groups) == len(splits) == len(set(series_of.values())) == 10
+    assert {split for _, split in splits} == {"train", "validation", "test"}
+    assert len(set(pq.read_table(apart / "samples.parquet")["group"].to_pylist())) == 20  # without that column

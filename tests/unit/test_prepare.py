@@ -21,6 +21,7 @@ from radtune.data.split import split
 from radtune.files import UserError, read_json, read_jsonl
 from radtune.images.enhance import enhance
 from radtune.images.scan import scan
+from radtune.reasons import Reason
 
 COLUMNS = {key: key for key in ("id", "image", "question", "text")}
 PROMPTS = Path(__file__).parents[2] / "config" / "prompts"
@@ -287,6 +288,27 @@ def test_another_patient_column_keeps_its_rows_together(phantoms: Path, tmp_path
         splits.setdefault(patients[row["id"]], set()).add(row["split"])
     assert len(splits) == 4
     assert all(len(found) == 1 for found in splits.values())
+
+
+def test_a_row_that_comes_again_is_kept_once(phantoms: Path, prepared: Path, tmp_path: Path) -> None:
+    """Of rows with one id and tag: those of the same image are the same, those of another keep a name of their own."""
+    kept = pq.read_table(prepared / "samples.parquet", filters=[("status", "=", "kept")]).to_pylist()
+    train = phantoms / "train-00000-of-00002.parquet"
+    table = pq.read_table(train).to_pylist()
+    rows = {(row["id"], row["question"].strip("<>")): row for row in table if row["question"]}
+    here = [(row["id"], row["tag"]) for row in kept if (row["id"], row["tag"]) in rows]
+    first = here[0]
+    other = next(key for key in here if key[0] != first[0] and key[1] == first[1])
+    again = [rows[first], rows[first], rows[other] | {"id": first[0]}]
+    source = rewrite(phantoms, tmp_path / "source", lambda row: row)
+    path = source / train.name
+    pq.write_table(pa.Table.from_pylist(table + again), path)
+    work = prepare(source, tmp_path / "work")
+    lost = [row for row in read_jsonl(work / "quarantine.jsonl") if row["reason"] == Reason.DUPLICATE]
+    assert [(row["id"], row["tag"]) for row in lost] == [first, first]
+    now = pq.read_table(work / "samples.parquet", filters=[("status", "=", "kept")]).to_pylist()
+    assert len(now) == len(kept) + 1
+    assert len({(row["sample"], row["tag"]) for row in now}) == len(now)
 
 
 def test_words_that_contradict_the_rectangle_are_listed(phantoms: Path, tmp_path: Path) -> None:
