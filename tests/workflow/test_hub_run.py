@@ -1,4 +1,4 @@
-"""A run whose data set and model come from a hub, spoken to by its real client: planned, fetched, and then left alone."""
+"""A run whose data set and model come from a hub, by its real client: planned, fetched, and then left alone."""
 
 from collections.abc import Iterator
 from pathlib import Path
