@@ -3,12 +3,16 @@ by default).
 
 python bench/plan.py [--shards 8000]
 
+And the core-hours of that set: what indexing a row, looking at and enhancing an image and starting a command take here,
+in a small run of the same code, times how often it has to be done.
+
 The first is config/config.yaml with 12 shards from a folder, a model's folder, and the results of jobs whose command
 only makes empty files, 30,000 pictures a recipe among them. In the second nothing is run but the listing, which
 decides how many shards there are. Shards are links to one small file.
 """
 
 import argparse
+import math
 import os
 import resource
 import subprocess
@@ -16,11 +20,22 @@ import tempfile
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import yaml
+from prepare import write_rows
+
+from radtune.data.index import index, merge_index
+from radtune.data.source import list_shards
+from radtune.files import read_json
+from radtune.images import read
+from radtune.images.scan import scan
 
 ROOT = Path(__file__).parents[1]
 RUNS = 5
 PICTURES = 30_000
+MILLIONS, ROWS_AN_IMAGE, SMALL = 25, 6, 300
+COLUMNS = {key: key for key in ("id", "image", "question", "text")}
+COMMANDS = ("index", "scan", "enhance")  # one of each a shard
 
 
 def snakemake(folder: Path, *arguments: str) -> str:
@@ -113,11 +128,46 @@ def processor() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def projected(folder: Path, shards: int) -> None:
+    """Seconds of the processor on a few hundred images, and what they make of MILLIONS of images."""
+    write_rows(folder / "rows", SMALL, 1)
+    list_shards(folder / "shards.json", "local", folder / "rows")
+    read.set_up_process()
+    names = [shard["name"] for shard in read_json(folder / "shards.json")["shards"]]
+    began = time.process_time()
+    for name in names:
+        index(folder / "rows" / f"{name}.parquet", "train", folder / "index" / f"{name}.parquet", COLUMNS)
+    indexed = time.process_time() - began
+    indexes = sorted((folder / "index").iterdir())
+    merge_index(indexes, folder / "shards.json", folder / "images.parquet", folder / "manifest.json")
+    recipes = {str(folder / "ahead"): {"size": 448, "clip_limit": 2.0}}
+    began = time.process_time()
+    for name in names:
+        shard = folder / "rows" / f"{name}.parquet"
+        scan(shard, folder / "images.parquet", folder / "scan" / shard.name, recipes=recipes)
+    looked = time.process_time() - began
+    began = processor()
+    for command in COMMANDS:
+        subprocess.run(["radtune", command, "--help"], check=True, capture_output=True)
+    started = processor() - began
+    row, image = (
+        seconds / sum(pq.read_metadata(path).num_rows for path in paths)
+        for seconds, paths in ((indexed, indexes), (looked, [folder / "images.parquet"]))
+    )
+    million = 10**6 * MILLIONS
+    hours = [million * ROWS_AN_IMAGE * row / 3600, million * image / 3600, shards * started / 3600]
+    print(
+        f"{MILLIONS} million images in {shards} shards, core-hours: {hours[0]:.1f} to index ({1000 * row:.3f} ms a "
+        f"row), {hours[1]:.1f} to scan and enhance ({1000 * image:.2f} ms an image), {hours[2]:.1f} for the starts of "
+        f"{len(COMMANDS) * shards} commands: {math.fsum(hours):.0f} in all"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shards", type=int, default=8000)
     shards = parser.parse_args().shards
-    for measure in (finished, lambda folder: many(folder, shards)):
+    for measure in (lambda folder: projected(folder, shards), finished, lambda folder: many(folder, shards)):
         with tempfile.TemporaryDirectory() as name:
             measure(Path(name))
 

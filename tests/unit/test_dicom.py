@@ -832,14 +832,9 @@ def test_an_imported_series_stays_in_one_split(tmp_path: Path) -> None:
     import_dicom(folder, out=tmp_path / "set", window="brain")
     apart = prepare(tmp_path / "set", tmp_path / "apart")
     out = prepare(tmp_path / "set", tmp_path / "work", columns=COLUMNS | {"group": "group"})
-    series_of = {
-        row["parts"]: json.loads(row["parts"])["text"].split()[2]
-        for row in pq.read_table(out / "samples.parquet").to_pylist()
-    }
-    groups, splits = (
-        {(series_of[row["parts"]], row[name]) for row in pq.read_table(out / "samples.parquet").to_pylist()}
-        for name in ("group", "split")
-    )
+    rows = pq.read_table(out / "samples.parquet").to_pylist()
+    series_of = {row["parts"]: json.loads(row["parts"])["text"].split()[2] for row in rows}
+    groups, splits = ({(series_of[row["parts"]], row[name]) for row in rows} for name in ("group", "split"))
     assert len(groups) == len(splits) == len(set(series_of.values())) == 10
     assert {split for _, split in splits} == {"train", "validation", "test"}
     assert len(set(pq.read_table(apart / "samples.parquet")["group"].to_pylist())) == 20  # without that column

@@ -1,9 +1,13 @@
 """A wrong config stops before anything runs; layered files and target names work."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from running import Run
 
 
@@ -77,10 +81,19 @@ def contents(results: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for path, name in names.items() if name.split("/")[0] not in ("logs", "benchmarks")}
 
 
-def test_one_core_and_two_write_the_same_bytes(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pictures", ["phantoms", "real slices"])
+def test_one_core_and_two_write_the_same_bytes(
+    run: Run, tmp_path: Path, request: pytest.FixtureRequest, pictures: str
+) -> None:
+    inpaint = {"size": 128, "clahe": {"clip_limit": 2.0}, "burned_in_box": "inpaint"}
+    more: dict[str, Any] = {"images": {"clean": inpaint}, "experiments": {"clean": {"images": "clean"}}}
+    if pictures == "real slices":
+        writer = request.getfixturevalue("real_data") / "make_parquet.py"
+        subprocess.run([sys.executable, writer, tmp_path / "parquet", "--images", "24"], check=True)
+        more["dataset"] = {"source": "local", "path": "parquet"}
     found = []
     for name in ("one", "two"):
-        (tmp_path / f"{name}.yaml").write_text(f"results: results/{name}")
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"results": f"results/{name}"} | more))
         files = ("--configfile", "config/demo.yaml", "small.yaml", f"{name}.yaml")
         done = run(*files, *(["--cores", "1"] if name == "one" else []), "--", "prepare")
         assert done.returncode == 0, done.stdout[-4000:]
@@ -90,7 +103,9 @@ def test_one_core_and_two_write_the_same_bytes(run: Run, tmp_path: Path) -> None
         assert one.replace(b"results/one", b"results/two") == two
     assert found[0].keys() == found[1].keys()
     assert [name for name in found[0] if found[0][name] != found[1][name]] == []
-    assert len([name for name in found[0] if name.endswith(".jpg")]) == 24
+    jpegs = [name for name in found[0] if name.endswith(".jpg")]
+    assert len(jpegs) == 2 * 24
+    assert len({found[0][name] for name in jpegs}) > 40  # the rectangle is out of one recipe's
 
 
 def test_lost_rows_beyond_the_limit_stop_the_run_with_one_sentence(run: Run, tmp_path: Path) -> None:
