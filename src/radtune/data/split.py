@@ -153,7 +153,9 @@ def _place_boxes(columns: Columns, recover: bool) -> None:
                 columns["reason"][i] = error.reason
         without = tag == "DETECT_REGION_LOC" and columns["reason"][i] in _WITHOUT_BOX and form != "several"
         if recover and without and found and columns["box_confidence"][i] >= SURE:
-            parts = {"form": form, "label": _label(columns["parts"][i], form), "box": found}
+            x1, y1, x2, y2 = found  # the last pixels: a box's edges lie behind them
+            box = [x1, y1, x2 + 1, y2 + 1]
+            parts = {"form": form, "label": _label(columns["parts"][i], form), "box": box}
             columns["parts"][i] = json.dumps(parts, ensure_ascii=False)
             columns["reason"][i] = None
 

@@ -56,9 +56,8 @@ def predict(
     `some`: answer so many samples, evenly spread. `blank`: with a black picture in place of theirs: what is said
     without looking. `batch_size`: the most prompts a batch, see generate(). `cache`: one of transformers'
     implementations; static takes all its memory at once, and on a GPU its steps are compiled for each new shape of a
-    batch. `valid_records`: answers that are JSON are decoded under their schemas, with boxes of form `box`. `gpus`: as
-    many must be there, and no more; the first is used, its memory up to `gpu_memory_gib`. With that null, none has to
-    be there.
+    batch. `valid_records`: answers that are JSON are decoded under their schemas, with boxes of form `box`. `gpus`:
+    those promised, of which one is used, its memory up to `gpu_memory_gib`. With that null, none has to be there.
     """
     limits = {"image_max_pixels": image_max_pixels, "image_min_pixels": image_min_pixels}
     forms = schemas(box) if valid_records else {}
