@@ -1,4 +1,7 @@
-"""The demo for real: parquet to report, with a model that was really trained."""
+"""The demo for real: parquet to report, with a model that was really trained.
+
+It runs where `make demo` runs it, so that of the two the second finds it done.
+"""
 
 import subprocess
 import sys
@@ -6,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import ROOT, offline, place, snakemake
+from running import ROOT, offline, snakemake
 
 from radtune.files import read_json, read_jsonl
 
@@ -16,12 +19,11 @@ CONFIG = ("--resources", "gpu=2", "--configfile", "config/demo.yaml")
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The finished demo, run without any network; its folder."""
-    folder = place(tmp_path_factory.mktemp("demo"))
-    done = snakemake(folder, *CONFIG, before=offline())
+def demo() -> Path:
+    """The folder of the finished demo, which ran without any network."""
+    done = snakemake(ROOT, *CONFIG, before=offline())
     assert done.returncode == 0, done.stdout[-6000:]
-    return folder
+    return ROOT
 
 
 def scores(demo: Path, experiment: str) -> dict[str, dict[str, Any]]:
