@@ -454,11 +454,11 @@ def training_settings(wildcards):
 
 def train_flags(wildcards):
     found = EXPERIMENTS[wildcards.experiment]
-    adapter = init_adapter(wildcards)
+    adapter, out = init_adapter(wildcards), f"{RESULTS}/train/{wildcards.experiment}"
     made_by = {"recipe": CONFIG["images"][found["images"]], "code": code.digest("radtune.images.enhance")}
     return flags(
         {"settings": training_settings(wildcards), "dataset": "train", "media_dir": MEDIA, "images": made_by}
-        | {"dataset_dir": f"{RESULTS}/sharegpt/{found['dataset']}", "out": f"{RESULTS}/train/{wildcards.experiment}"}
+        | {"dataset_dir": f"{RESULTS}/sharegpt/{found['dataset']}", "out": out, "weights": f"{out}/adapter"}
         | ({"eval_dataset": "validation"} if validates() else {})
         | ({"adapter": adapter} if adapter else {})
     )

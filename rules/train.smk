@@ -55,8 +55,7 @@ rule train_adapter:
         code=digest("radtune.train.launch"),
         flags=train_flags,
     shell:
-        "radtune train --gpus {resources.gpu} {resources.limit} {params.flags}"
-        " --model {input.model} --weights {output.adapter} > {log} 2>&1"
+        "radtune train --gpus {resources.gpu} {resources.limit} {params.flags} --model {input.model} > {log} 2>&1"
 
 
 rule merge_adapter:

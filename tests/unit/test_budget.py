@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from radtune.files import UserError
-from radtune.train import budget, lengths
+from radtune.train import budget, fit, lengths
 
 
 @pytest.mark.parametrize(
@@ -31,12 +31,12 @@ def test_bf16_wants_a_device_that_has_it() -> None:
 
 def test_what_is_smaller_keeps_the_effective_batch() -> None:
     settings = {"per_device_train_batch_size": 6, "gradient_accumulation_steps": 4}
-    changes = list(budget.smaller(settings | {"disable_gradient_checkpointing": True}))
+    changes = list(fit.smaller(settings | {"disable_gradient_checkpointing": True}))
     assert changes[0] == {"disable_gradient_checkpointing": False}
     assert [change.get("per_device_train_batch_size") for change in changes[1:]] == [3, 2, 1, 1]
     assert {c["per_device_train_batch_size"] * c["gradient_accumulation_steps"] for c in changes[1:]} == {24}
     assert changes[-1]["quantization_bit"] == 4
-    assert list(budget.smaller({**settings, "per_device_train_batch_size": 1, "quantization_bit": 4})) == []
+    assert list(fit.smaller({**settings, "per_device_train_batch_size": 1, "quantization_bit": 4})) == []
 
 
 def test_the_distribution() -> None:

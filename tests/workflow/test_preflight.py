@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from radtune import files, gpu
 from radtune.predict import generate
-from radtune.train import budget, lengths, memory, tiny, trial
+from radtune.train import budget, fit, lengths, memory, tiny, trial
 
 sys.path.append(str(ROOT / "bench"))
 from gpu import TEXT, VISION, grown
@@ -192,7 +192,7 @@ def test_the_estimate_is_near_what_the_trainer_takes(data: Path, tmp_path: Path,
     copies = lengths.room(settings) // totals[longest] if lengths.packed(settings) else 1
     parts = memory.estimate(model, settings, batch=batch, length=length, patches=batch * copies * 4 * tokens)
     expected = parts["total"] - parts["context"]
-    assert expected == pytest.approx(watch.bytes, rel=budget.TOLERANCE)
+    assert expected == pytest.approx(watch.bytes, rel=fit.TOLERANCE)
 
 
 def test_the_8b_job_on_a_24_gb_card(tmp_path: Path) -> None:
@@ -235,8 +235,8 @@ def test_the_8b_model_at_4_bits_and_in_prediction(tmp_path: Path) -> None:
     assert parts["weights"] == whole
     assert parts["cache"] == 1000 * 147456  # keys and values of 36 layers, 8 heads of 128, two bytes each
     assert parts["total"] == whole + 147_456_000 + gpu.CONTEXT
-    assert "advice" not in budget.predicting(tmp_path, 1000, True, 24)
-    advice = budget.predicting(tmp_path, 1000, True, 12)["advice"]
+    assert "advice" not in fit.predicting(tmp_path, 1000, True, 24)
+    advice = fit.predicting(tmp_path, 1000, True, 12)["advice"]
     assert advice.startswith(
         "prediction takes 17.0 GiB for a single prompt, of 1000 tokens with its answer, limits.gpu_"
     )
@@ -255,17 +255,17 @@ def test_what_is_advised_fits_and_a_close_call_is_no_error(data: Path, capsys: p
     settings = SETTINGS | {"per_device_train_batch_size": 12, "disable_gradient_checkpointing": True}
     shape = {"batch": 12, "length": 176, "patches": 12 * 48}
     total = memory.estimate(data / "tiny", settings, **shape)["total"] / gpu.GIB
-    assert "advice" not in budget.check_memory(data / "tiny", settings, shape, total * 1.06)
-    close = budget.check_memory(data / "tiny", settings, shape, total * 1.02)
+    assert "advice" not in fit.check_memory(data / "tiny", settings, shape, total * 1.06)
+    close = fit.check_memory(data / "tiny", settings, shape, total * 1.02)
     assert close["advice"].endswith("it may not fit; what would: disable_gradient_checkpointing: False")
     assert close["advice"] in capsys.readouterr().err
     less = settings | {"disable_gradient_checkpointing": False, "gradient_accumulation_steps": 6}
     fits = memory.estimate(data / "tiny", less, batch=4, length=176, patches=4 * 48)["total"] / gpu.GIB
     words = r"disable_gradient_checkpointing: False, per_device_train_batch_size: 4, gradient_accumulation_steps: 6\.$"
     with pytest.raises(files.UserError, match="set training " + words):
-        budget.check_memory(data / "tiny", settings, shape, fits * 1.001)
+        fit.check_memory(data / "tiny", settings, shape, fits * 1.001)
     with pytest.raises(files.UserError, match=r"take a smaller model\.$"):
-        budget.check_memory(data / "tiny", settings, shape, 0.5)
+        fit.check_memory(data / "tiny", settings, shape, 0.5)
 
 
 def preflight(

@@ -13,8 +13,6 @@ from __future__ import annotations
 import difflib
 import math
 import os
-import sys
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ import yaml
 
 from radtune import files, gpu
 from radtune.flags import Json
-from radtune.train import launch, lengths, llamafactory
+from radtune.train import fit, launch, lengths, llamafactory
 
 # LLaMA-Factory's own, for what the settings leave out
 DEFAULTS: dict[str, Any] = {
@@ -38,8 +36,6 @@ DEFAULTS: dict[str, Any] = {
 }
 TEMPLATES = {"qwen3_vl": "qwen3_vl_nothink", "qwen3_vl_moe": "qwen3_vl_nothink"}
 SLOW_TORCH = "2.9."  # its Conv3D, which cuts images into patches, takes 10 to 20 times as long
-# How far the estimate of memory may lie from what LLaMA-Factory takes of torch's allocator; the tests hold it to that
-TOLERANCE = 0.05
 NAMED = 5  # ids in a sentence
 
 
@@ -102,7 +98,7 @@ def preflight(
     shape = {"batch": settings["per_device_train_batch_size"], "length": epoch["longest"]}
     images = [sum(tokens[image] for image in record["images"]) for record in records[dataset]]
     shape["patches"] = _patches(images, train, processor, settings) * shape["batch"]
-    memory = check_memory(model, settings, shape, gpu_memory_gib)
+    memory = fit.check_memory(model, settings, shape, gpu_memory_gib)
     tagged = {name: _by_tag(records[name], [sample.total for sample in samples[name]]) for name in names}
     longest_prompt = 0
     for name, part in asked.items():
@@ -123,7 +119,7 @@ def preflight(
         "memory": memory,
     }
     if asked:
-        found["prediction"] = predicting(model, longest_prompt + max_new_tokens, seen > 0, gpu_memory_gib)
+        found["prediction"] = fit.predicting(model, longest_prompt + max_new_tokens, seen > 0, gpu_memory_gib)
     if seen and not _distributed(settings):
         from radtune.train import trial
 
@@ -289,77 +285,6 @@ def evaluations(settings: dict[str, Any], steps: int, updates: int) -> int:
     every = math.ceil(steps * every) if every < 1 else every
     times = {"steps": steps / every, "epoch": steps / updates}.get(settings.get("eval_strategy", "no"), 0)
     return math.ceil(times) + bool(times and settings.get("eval_on_start"))
-
-
-def predicting(model: Path, tokens: int, on_gpu: bool, limit_gib: float | None) -> dict[str, Any]:
-    """The memory of prediction at its least, one prompt of `tokens` with its answer, and what it says of the limit."""
-    from radtune.train.memory import prediction
-
-    parts = prediction(model, tokens, on_gpu=on_gpu)
-    result: dict[str, Any] = {
-        "tokens": tokens,
-        "estimate_gib": {part: round(size / gpu.GIB, 3) for part, size in parts.items()},
-        "limit_gib": limit_gib,
-    }
-    if limit_gib is not None and parts["total"] > limit_gib * gpu.GIB:
-        result["advice"] = (
-            f"prediction takes {parts['total'] / gpu.GIB:.1f} GiB for a single prompt, of {tokens} tokens with its "
-            f"answer, limits.gpu_memory_gib is {limit_gib:g}: take a smaller model, or lower generation.max_new_tokens"
-        )
-        print(f"{result['advice']}.", file=sys.stderr)
-    return result
-
-
-def check_memory(
-    model: Path, settings: dict[str, Any], shape: dict[str, int], limit_gib: float | None
-) -> dict[str, Any]:
-    """The estimate in GiB, by part, and what it says of the limit.
-
-    An error where not even the least that the estimate may mean would fit. Between that and a clear fit it is a
-    warning: what fits by a hair is for the trial on the GPU to say.
-    """
-    from radtune.train.memory import estimate
-
-    parts = estimate(model, settings, **shape)
-    result: dict[str, Any] = {
-        "batch": shape["batch"],
-        "batch_tokens": shape["length"],
-        "estimate_gib": {part: round(size / gpu.GIB, 3) for part, size in parts.items()},
-        "limit_gib": limit_gib,
-    }
-    if limit_gib is None or parts["total"] * (1 + TOLERANCE) <= limit_gib * gpu.GIB:
-        return result
-    change = next((c for c in smaller(settings) if _total(model, settings | c, shape) <= limit_gib * gpu.GIB), None)
-    what = ", ".join(f"{key}: {value}" for key, value in change.items()) if change else "a smaller model"
-    need = f"training takes about {parts['total'] / gpu.GIB:.1f} GiB, limits.gpu_memory_gib is {limit_gib:g}"
-    if parts["total"] * (1 - TOLERANCE) > limit_gib * gpu.GIB:
-        raise files.UserError(f"{need}; {'set training ' if change else 'take '}{what}.")
-    result["advice"] = f"{need}: it may not fit; what would: {what}"
-    print(f"{result['advice']}.", file=sys.stderr)
-    return result
-
-
-def _total(model: Path, settings: dict[str, Any], shape: dict[str, int]) -> int:
-    from radtune.train.memory import estimate
-
-    batch = settings["per_device_train_batch_size"]
-    less = shape | {"batch": batch, "patches": shape["patches"] * batch // shape["batch"]}
-    return estimate(model, settings, **less)["total"]
-
-
-def smaller(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Settings that take less memory and more time, each with those before it, at the same effective batch."""
-    change: dict[str, Any] = {}
-    if settings.get("disable_gradient_checkpointing"):
-        change["disable_gradient_checkpointing"] = False
-        yield dict(change)
-    batch, steps = settings["per_device_train_batch_size"], settings["gradient_accumulation_steps"]
-    for less in range(batch - 1, 0, -1):
-        if batch % less == 0:
-            change |= {"per_device_train_batch_size": less, "gradient_accumulation_steps": steps * batch // less}
-            yield dict(change)
-    if not settings.get("quantization_bit"):
-        yield change | {"quantization_bit": 4}
 
 
 def _patches(images: list[int], train: list[int], processor: Any, settings: dict[str, Any]) -> int:
