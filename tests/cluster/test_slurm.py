@@ -36,7 +36,7 @@ SMALL: dict[str, Any] = {
     "images": {"enhanced": {"size": 128}},
     "model": {"source": "local", "path": "model"},
     "training": {"image_max_pixels": 4096},
-    "generation": {"max_new_tokens": 8},
+    "generation": {"max_new_tokens": 8, "reworded": 0},
     "experiments": {"lora": {"training": None}} | dict.fromkeys(("lora_worded", "lora_cases"), False),
     "limits": {"quarantine_share": 0.2},
 }

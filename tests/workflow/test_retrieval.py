@@ -22,6 +22,7 @@ from report_page import plain
 
 pytestmark = pytest.mark.slow
 FILES = ("--configfile", "config/demo.yaml", "small.yaml")
+LEFT_OUT = ("dropped", "longer", "constrained")  # of wishes.yaml
 STEPS = {"max_steps": 2, "save_strategy": "steps"}
 CONFIG: dict[str, Any] = SMALL | {
     "training": STEPS,
@@ -170,23 +171,24 @@ def test_the_real_wish_list_asks_no_server_unless_a_layer_does(
 
 
 def test_the_wish_list_is_one_command_and_each_wish_has_its_effect_in_the_report(finished: Path) -> None:
-    """Of texts that have none of the usual faults, those are dropped or rewritten that hold something rare or usual."""
+    """Those wishes that train longest, as others do, are left out. Of texts that have none of the usual faults, those are
+    rewritten that hold something usual.
+    """
     folder = finished.parents[1]
 
     def rewrite(text: str, _: int) -> openai_server.Reply:
         return openai_server.completion(text.replace("It is brighter", "This is brighter"))
 
     with openai_server.serving(rewrite) as server:
-        cleanings: dict[str, Any] = {"dropped": {"kinds": ["rare"]}, "rewritten": {"kinds": ["boilerplate"]}}
-        cleanings["rewritten"]["rewrite"] = {"base_url": server.url}
-        wished: dict[str, Any] = {name: {"cleaning": of} for name, of in cleanings.items()}
-        wished |= {"longer": {"training": {"max_steps": 3}}, "constrained": {"training": {"cutoff_len": 300}}}
+        cleaning = {"kinds": ["boilerplate"], "rewrite": {"base_url": server.url}}
+        wished: dict[str, Any] = {"rewritten": {"cleaning": cleaning}}
+        wished |= dict.fromkeys(LEFT_OUT, False)
         wished |= {"valid": {"generation": {"max_new_tokens": 48}}}  # an empty record takes 36
         (folder / "wished.yaml").write_text(yaml.safe_dump({"experiments": wished, "generation": {"blank": 0}}))
         wishes = ("config/wishes.yaml", "config/rewritten.yaml", "small.yaml", "wished.yaml")
         done = snakemake(folder, "--resources", "gpu=2", "--configfile", "config/demo.yaml", *wishes)
     assert done.returncode == 0, done.stdout[-6000:]
-    assert planned(done.stdout)["train_adapter"] == 5
+    assert planned(done.stdout)["train_adapter"] == 2
     (summary,) = (finished / "data" / "cleaned").glob("rewrite-*.json")
     assert read_json(summary)["texts"]["rewritten"] == len(set(server.texts)) > 0
 
@@ -194,8 +196,8 @@ def test_the_wish_list_is_one_command_and_each_wish_has_its_effect_in_the_report
     table = page.split("<h3>What each switch did</h3>")[1].split("</table>")[0]
     head, *rows = (re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in table.split("<tr>")[1:])
     effects = {row[0]: dict(zip(head[2:], row[2:], strict=True)) for row in rows}
-    given = [experiment for name in wishes[:2] for experiment in experiments_of(folder / name)]
-    assert len(given) == 8
+    given = [name for path in wishes[:2] for name in experiments_of(folder / path) if name not in LEFT_OUT]
+    assert len(given) == 5
     interval = re.compile(r"<small>−?[0-9.]+ to −?[0-9.]+</small><small>(better|worse|no difference shown)<")
     for name in given:
         found = effects[f"{name} against lora"]
