@@ -42,7 +42,7 @@ from radtune.read.serve import ABANDONED, LARGEST, SWEEP
 from radtune.read.write import where
 from radtune.train.tiny import build
 
-expect.set_options(timeout=60_000)
+expect.set_options(timeout=180_000)
 CHROMIUM = Path("/usr/bin/chromium")
 ASKED = {"CAPTION": "What does it show?", "JSON_RECORD": "Write a record.", "DETECT_REGION_LOC": "Where is it?"}
 BOX = [300, 350, 520, 610]  # thousandths of the picture that the model sees
@@ -172,7 +172,7 @@ def server(run: Path, disk: Path) -> Iterator[str]:
     assert found
     yield found[0]
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=30)[0]
+    said = process.communicate(timeout=120)[0]
     assert "image" not in said.replace("SecondaryCaptureImage", ""), said
     assert "Traceback" not in said, said
     assert list(disk.iterdir()) == []
@@ -197,7 +197,7 @@ def visit(browser: Browser, server: str) -> Iterator[Visit]:
         context = browser.new_context(**({"locale": "en-US", "viewport": {"width": 1280, "height": 900}} | settings))
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(180_000)
         page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
         page.on("request", lambda r: r.url.startswith(("data:", "blob:", server)) or wrong.append(r.url))
         page.goto(f"{server}/{query}")

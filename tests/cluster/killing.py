@@ -45,7 +45,7 @@ RULES = {
     "predict": "predict_split",
 }
 EARLIEST = {"train": 0.4}  # the share of a training that only loads libraries, and is like any other's
-HANGS = 400  # seconds: far more than a whole run takes
+HANGS = 1200  # seconds: far more than a whole run takes, on a busy machine too
 
 
 class Kill(NamedTuple):

@@ -117,7 +117,7 @@ def test_a_rule_becomes_a_job_with_what_it_asks_for(tmp_path: Path) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
     assert run.returncode == 0, run.stdout
     assert list((place / "results/small/data/phantoms").glob("*.parquet"))

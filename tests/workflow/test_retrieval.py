@@ -171,7 +171,7 @@ def test_the_real_wish_list_asks_no_server_unless_a_layer_does(
 
 
 def test_the_wish_list_is_one_command_and_each_wish_has_its_effect_in_the_report(finished: Path) -> None:
-    """Those wishes that train longest, as others do, are left out. Of texts that have none of the usual faults, those are
+    """Wishes that train as others do are left out. Of texts that have none of the usual faults, those are
     rewritten that hold something usual.
     """
     folder = finished.parents[1]
