@@ -26,7 +26,7 @@ test: setup  ## unit tests, then real workflow runs; two modules at a time, as m
 	pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test-places: setup  ## images, Apptainer, SLURM, profiles, kills, the page in a browser; as root, installs what it needs on Debian 12
-	pytest -n 2 --dist loadgroup tests/cluster tests/browser
+	pytest tests/cluster tests/browser
 
 lint: setup
 	ruff check .

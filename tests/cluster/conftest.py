@@ -7,8 +7,6 @@ import pytest
 import yaml
 from executors import ROOT
 
-REST = ("test_aws", "test_kills", "test_kubernetes", "test_vllm")
-
 
 @pytest.fixture(scope="session")
 def images() -> dict[str, Path]:
@@ -18,10 +16,3 @@ def images() -> dict[str, Path]:
         subprocess.run(["env", f"FORMAT={format}", script, *names], check=True)
     built = yaml.safe_load((ROOT / "containers" / "build" / "images.yaml").read_text())
     return {name: ROOT / image for name, image in built.items()}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two workers: one for what installs Debian's packages, builds images and runs in them, one for the rest."""
-    for item in items:
-        group = "rest" if item.path.stem in REST else "images"
-        item.add_marker(pytest.mark.xdist_group(group))

@@ -5,11 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import yaml
-from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,13 +17,12 @@ def environment(name: str) -> Path:
     folder, lock = ROOT / f".venv-{name}", ROOT / "envs" / f"{name}.lock.txt"
     done = folder / ".done"
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
-    with FileLock(Path(tempfile.gettempdir()) / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.lock"):
-        if not done.is_file() or done.read_text() != digest:
-            uv = str(Path(sys.executable).parent / "uv")
-            subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder], check=True)
-            install = [uv, "pip", "install", "--quiet", "--python", folder, "--no-deps", "--require-hashes", "-r", lock]
-            subprocess.run(install, check=True, env={**os.environ, "UV_HTTP_TIMEOUT": "180"})
-            done.write_text(digest)
+    if not done.is_file() or done.read_text() != digest:
+        uv = str(Path(sys.executable).parent / "uv")
+        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder], check=True)
+        install = [uv, "pip", "install", "--quiet", "--python", folder, "--no-deps", "--require-hashes", "-r", lock]
+        subprocess.run(install, check=True, env={**os.environ, "UV_HTTP_TIMEOUT": "180"})
+        done.write_text(digest)
     return folder
 
 
