@@ -25,8 +25,9 @@ demo: setup  ## parquet to report, with a real model at a tiny size
 test: setup  ## unit tests, then real workflow runs; two modules at a time, as much of a run is one process
 	pytest -n 2 --dist loadscope --no-loadscope-reorder
 
-test-places: setup  ## images, Apptainer, SLURM, profiles, kills, the page in a browser; as root, installs what it needs on Debian 12
-	pytest tests/cluster tests/browser
+test-places: setup  ## images, Apptainer, SLURM, profiles, kills, pages in a browser; on Debian 12 as root, which installs what is needed
+	[ $$(id -u) != 0 ] || tests/install_debian.sh
+	pytest -n 2 --dist loadscope --no-loadscope-reorder tests/cluster tests/browser
 
 lint: setup
 	ruff check .

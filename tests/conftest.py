@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# as a rule's job has them: threads that wait by spinning, of two modules at a time, make a batch six times as slow
+os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
 from radtune.data.phantom import write_dataset
 
 

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from radtune.report.reading import page as write_page
 
 SCORE = {"metric": "rouge_l", "value": 60.0, "interval": [50, 70], "floor_name": "common", "floor": 58.0}
 SCORE |= {"lift": 2.0, "lift_interval": [-1, 5], "says": "not better"}
 ANSWER = "<script>document.title = 'taken'</script> a hyperdense area \u202e of 3 %"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        arguments = [] if os.geteuid() else ["--no-sandbox"]
-        running = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,23 +1,16 @@
-"""The report as a reader has it: in Debian's chromium, from disk, with hostile text in its data.
-
-As root on Debian the browser is installed where it is missing.
-"""
+"""The report as a reader has it: in Debian's chromium, from disk, with hostile text in its data."""
 
 import io
-import os
 import re
-import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
 
 from report_page import write_inputs, write_page
 
-CHROMIUM = Path("/usr/bin/chromium")
 A4 = 688  # px, the width of its text at 96 px an inch with the page's margins of 14 mm
 VISIBLE_TEXTS = """() => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -51,20 +44,6 @@ CONTRASTS = f"""() => {{
   }});
 }}"""
 Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        if os.geteuid():
-            pytest.fail(f"{CHROMIUM} is missing: as root, apt-get install chromium fonts-noto-cjk.")
-        subprocess.run(["apt-get", "update", "-q"], check=True)
-        subprocess.run(["apt-get", "install", "-qy", "chromium", "fonts-noto-cjk"], check=True)
-    with sync_playwright() as playwright:
-        arguments = [] if os.geteuid() else ["--no-sandbox"]
-        running = playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

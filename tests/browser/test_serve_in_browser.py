@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -43,7 +43,6 @@ from radtune.read.write import where
 from radtune.train.tiny import build
 
 expect.set_options(timeout=180_000)
-CHROMIUM = Path("/usr/bin/chromium")
 ASKED = {"CAPTION": "What does it show?", "JSON_RECORD": "Write a record.", "DETECT_REGION_LOC": "Where is it?"}
 BOX = [300, 350, 520, 610]  # thousandths of the picture that the model sees
 RECORD = {
@@ -176,15 +175,6 @@ def server(run: Path, disk: Path) -> Iterator[str]:
     assert "image" not in said.replace("SecondaryCaptureImage", ""), said
     assert "Traceback" not in said, said
     assert list(disk.iterdir()) == []
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        arguments = [] if os.geteuid() else ["--no-sandbox"]
-        running = playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
-        yield running
-        running.close()
 
 
 @pytest.fixture

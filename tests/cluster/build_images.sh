@@ -8,11 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 store=${STORE:-$PWD/.images}
 mkdir -p "$store"
-if ! type debootstrap buildah envsubst >/dev/null 2>&1; then
-    apt-get -qq update
-    apt-get -qq install --yes --no-install-recommends debootstrap buildah gettext-base >/dev/null
-fi
-containers/install_apptainer.sh
+type debootstrap buildah envsubst apptainer >/dev/null || tests/install_debian.sh
 export BUILDAH="buildah --root $store/root --runroot $store/run --storage-driver overlay"
 export BUDFLAGS="--isolation chroot --pull-never" BASE_IMAGE=localhost/radtune/base PYTHON=3.11 TORCH=torch
 if ! $BUILDAH inspect --type image $BASE_IMAGE >/dev/null 2>&1; then

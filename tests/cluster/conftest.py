@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from executors import ROOT
+from executors import ROOT, alone
 
 
 @pytest.fixture(scope="session")
 def images() -> dict[str, Path]:
     """{name: path} of the images prepare and evaluate (.sif) and train (a folder, as packing 6 GB takes minutes)."""
-    for format, names in (("sif", ["prepare", "evaluate"]), ("folder", ["train"])):
-        script = ROOT / "tests" / "cluster" / "build_images.sh"
-        subprocess.run(["env", f"FORMAT={format}", script, *names], check=True)
+    script = ROOT / "tests" / "cluster" / "build_images.sh"
+    with alone("images"):
+        for format, names in (("sif", ["prepare", "evaluate"]), ("folder", ["train"])):
+            subprocess.run(["env", f"FORMAT={format}", script, *names], check=True)
     built = yaml.safe_load((ROOT / "containers" / "build" / "images.yaml").read_text())
     return {name: ROOT / image for name, image in built.items()}

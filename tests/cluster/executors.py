@@ -5,9 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import yaml
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,13 +19,20 @@ def environment(name: str) -> Path:
     folder, lock = ROOT / f".venv-{name}", ROOT / "envs" / f"{name}.lock.txt"
     done = folder / ".done"
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
-    if not done.is_file() or done.read_text() != digest:
-        uv = str(Path(sys.executable).parent / "uv")
-        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder], check=True)
-        install = [uv, "pip", "install", "--quiet", "--python", folder, "--no-deps", "--require-hashes", "-r", lock]
-        subprocess.run(install, check=True, env={**os.environ, "UV_HTTP_TIMEOUT": "180"})
-        done.write_text(digest)
+    with alone(folder.name):
+        if not done.is_file() or done.read_text() != digest:
+            uv = str(Path(sys.executable).parent / "uv")
+            subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder], check=True)
+            install = [uv, "pip", "install", "--quiet", "--python", folder, "--no-deps", "--require-hashes", "-r", lock]
+            subprocess.run(install, check=True, env={**os.environ, "UV_HTTP_TIMEOUT": "180"})
+            done.write_text(digest)
     return folder
+
+
+def alone(name: str) -> FileLock:
+    """Held while something is made in this tree that two modules at a time want."""
+    folder = Path(tempfile.gettempdir())
+    return FileLock(folder / f"radtune-{hashlib.sha256(bytes(ROOT)).hexdigest()[:8]}-{name}.lock")
 
 
 def copy_tree(folder: Path, images: dict[str, Path]) -> Path:

@@ -23,7 +23,7 @@ from running import SMALL, place  # noqa: E402
 
 CONFIG = ("--configfile", "config/demo.yaml", "small.yaml")
 # Three epochs, each of which ends in a checkpoint; predictions in batches of 8.
-KILLED = SMALL | {"training": {"num_train_epochs": 3}, "generation": {"max_new_tokens": 16, "batch_size": 8}}
+KILLED = SMALL | {"training": {"num_train_epochs": 3}, "generation": SMALL["generation"] | {"batch_size": 8}}
 PHASES = {
     "prepare": ("draw-phantoms", "index", "scan", "split", "enhance", "sharegpt"),
     "train": ("build-tiny", "teach-to-see", "train"),

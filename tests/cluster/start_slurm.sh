@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SLURM on this machine alone, for tests: munged, slurmctld and slurmd on loopback, partitions cpu and gpu, one fake GPU.
-#   tests/cluster/start_slurm.sh FOLDER     # root on Debian; installs slurm-wlm and munge where they are missing
+#   tests/cluster/start_slurm.sh FOLDER     # root on Debian; needs tests/install_debian.sh
 #   tests/cluster/stop_slurm.sh FOLDER      # cancels what runs and stops the three; FOLDER keeps their logs
 set -euo pipefail
 D=$(realpath -m "${1:?usage: start_slurm.sh FOLDER}")
@@ -9,10 +9,7 @@ if [ -e /etc/slurm/slurm.conf ]; then
   echo "start_slurm.sh: /etc/slurm/slurm.conf is there: a SLURM is set up here, or stop_slurm.sh was not run" >&2
   exit 1
 fi
-if ! type slurmctld slurmd munged sbatch >/dev/null 2>&1; then
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null
-fi
+type slurmctld slurmd munged sbatch >/dev/null || "$(dirname "$0")/../install_debian.sh"
 mkdir -p "$D"/{etc,munge,log,run,dev,spool/ctld,spool/d} /etc/slurm
 chmod 755 "$D" "$D"/*
 HOST=$(hostname -s)

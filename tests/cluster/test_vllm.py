@@ -41,7 +41,7 @@ def predictions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "lora_vllm": VLLM | {"init_adapter": "lora", "training": {"max_steps": 1, "learning_rate": 1.0e-12}},
     }
     # enough to say something else to each prompt
-    longer = {"training": {"num_train_epochs": 12}, "generation": {"max_new_tokens": 64}}
+    longer = {"training": {"num_train_epochs": 12}, "generation": SMALL["generation"] | {"max_new_tokens": 64}}
     (folder / "my.yaml").write_text(yaml.safe_dump(SMALL | longer | {"experiments": experiments}))
     ordinary = Path(sys.executable).parent
     tools = folder / "tools"

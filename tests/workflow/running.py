@@ -21,7 +21,7 @@ SMALL: dict[str, Any] = {
     "images": {"enhanced": {"size": 128, "clahe": {"clip_limit": 2.0}}},
     "model": {"tiny": {"images": 32, "see_steps": 5}},
     "training": {"num_train_epochs": 1},
-    "generation": {"max_new_tokens": 16},
+    "generation": {"max_new_tokens": 16, "blank": 0, "reworded": 0},
     "experiments": dict.fromkeys(("lora_worded", "lora_cases"), False),
     "limits": {"quarantine_share": 0.2},
 }

@@ -99,7 +99,8 @@ def test_no_job_takes_more_memory_than_its_rule_asks_for(tmp_path: Path) -> None
     folder = place(tmp_path)
     lora = {"training": {"max_steps": 1, "cutoff_len": 800}, "retrieval": {"used_in": "training"}}
     cleaning = {"cleaning": {"action": "drop", "kinds": ["rare"]}}
-    config = SMALL | cleaning | {"experiments": SMALL["experiments"] | {"lora": lora}}
+    every = cleaning | {"generation": {"max_new_tokens": 16}}  # every rule, with black pictures and other wordings
+    config = SMALL | every | {"experiments": SMALL["experiments"] | {"lora": lora}}
     (folder / "new.jpg").write_bytes(encode(draw(draw_patient(rng := np.random.default_rng(0)), 0.5, rng)))
     (folder / "small.yaml").write_text(yaml.safe_dump(config | {"read": {"path": "new.jpg"}}))
     demo = ("--configfile", "config/demo.yaml", "small.yaml")

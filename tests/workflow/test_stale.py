@@ -56,7 +56,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy_tree(folder)
     write_dataset(folder / "rows", 24, 3, 1)
     write_dataset(folder / "more", 6, 4, 1)
-    (folder / "small.yaml").write_text(yaml.safe_dump(SMALL | {"dataset": {"source": "local", "path": "rows"}}))
+    asked = {"generation": {"max_new_tokens": 16}}  # with black pictures and in other wordings too
+    config = SMALL | asked | {"dataset": {"source": "local", "path": "rows"}}
+    (folder / "small.yaml").write_text(yaml.safe_dump(config))
     done = snakemake(folder, *FILES, source=folder / "src")
     assert done.returncode == 0, done.stdout[-4000:]
     return folder
