@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from radtune.clean.accept import REFUSALS
-from radtune.clean.wording import Kind
+from radtune.clean.text import Kind
 from radtune.evaluate.compare import compare
 from radtune.evaluate.score import evaluate
 from radtune.files import write_json, write_jsonl
@@ -87,6 +87,7 @@ def write_inputs(folder: Path) -> None:
             "split": {
                 "by": "group",
                 "asked": {"train": 0.8},
+                "tolerance": 0.01,
                 "got": {"train": 0.79},
                 "groups": 40,
                 "largest_group": 36,

@@ -33,7 +33,7 @@ def checked(folder: Path) -> Path:
             "images": {"unique": 24, "with_box": 20, "without_box": 4, "low_confidence": 0},
             "forms": {"DETECT_REGION_LOC": {"florence": 24}},
             "disagreements": {kind: {"checked": 60, "disagree": 1} for kind in ("horizontal", "vertical")},
-            "split": {"by": "group", "asked": None, "got": {}, "groups": 24, "largest_group": 6},
+            "split": {"by": "group", "asked": None, "got": {}, "tolerance": 0.01, "groups": 24, "largest_group": 6},
         },
     )
     kept = pq.read_table(folder / "samples.parquet", filters=[("status", "=", "kept")]).to_pylist()

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from radtune.clean import wording
-from radtune.clean.wording import Kind, chatter, find_wording
+from radtune.clean import text as by_itself
+from radtune.clean.text import Kind, chatter
+from radtune.clean.wording import find_wording
 from radtune.data.phantom_text import Facts, write_texts
 from radtune.files import read_json, write_jsonl
 
@@ -220,8 +221,8 @@ def test_a_phantom_s_own_words_are_sober() -> None:
         for density in ("hyperdense", "isodense"):
             facts = Facts(level, "left", "upper", "left", 2.0, "moderate", density, True, (1, 2, 3, 4), (1, 2, 3, 4))
             for text in write_texts(facts, rng).values():
-                low = wording._lower(text)
-                assert [*wording._by_lexicon(low), *wording._garbled(low, text)] == []
+                low = by_itself.lower(text)
+                assert [*by_itself.by_lexicon(low), *by_itself.garbled(low, text)] == []
 
 
 def test_hostile_texts_take_no_time_and_spans_fit(tmp_path: Path) -> None:
@@ -236,10 +237,10 @@ def test_hostile_texts_take_no_time_and_spans_fit(tmp_path: Path) -> None:
 
 def test_the_lexicon_s_ways_stand_for_themselves() -> None:
     """Each pattern compiles, begins with no group (`re` would try it everywhere), and has a kind."""
-    lexicon = yaml.safe_load(Path(wording.__file__).with_name("wording.yaml").read_text(encoding="utf-8"))
+    lexicon = yaml.safe_load(Path(by_itself.__file__).with_name("wording.yaml").read_text(encoding="utf-8"))
     assert set(lexicon) == {Kind.CHATTY, Kind.VAGUE, Kind.EMPTY}
     for kind in lexicon:
-        pattern, whys = wording._ways(Kind(kind))
+        pattern, whys = by_itself._ways(Kind(kind))
         assert pattern.groups == len(whys)
         assert set(whys) == set(lexicon[kind])
         for ways in lexicon[kind].values():

@@ -12,7 +12,7 @@ from jinja2 import nodes
 
 from radtune import places, report
 from radtune.clean.accept import REFUSALS
-from radtune.clean.wording import Kind
+from radtune.clean.text import Kind
 from radtune.data.agreement import KINDS
 from radtune.data.answers import FORMS
 from radtune.evaluate import baselines, bootstrap, boxes, semantic

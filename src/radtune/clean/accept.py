@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from radtune import places
-from radtune.clean.wording import Kind, chatter
+from radtune.clean.text import Kind, chatter
 from radtune.control import obeyed
 from radtune.language.terms import denials, mentions, named, normal
 

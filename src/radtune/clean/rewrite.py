@@ -22,7 +22,7 @@ import yaml
 
 from radtune.clean.accept import REFUSALS, bare, refusal
 from radtune.clean.server import Answer, ask_all, bill, cost
-from radtune.clean.wording import Kind, fields
+from radtune.clean.text import Kind, fields
 from radtune.files import UserError, replacing, write_json
 from radtune.flags import Json
 from radtune.language import meaning

@@ -1,4 +1,5 @@
-"""Wording that should not be learned, found in every kept text; what becomes of it is rewrite.py's.
+"""Wording that should not be learned, found in every kept text by itself (text.py) and by what the others have; what
+becomes of it is rewrite.py's.
 
     radtune find-wording --samples samples.parquet --disagreements disagreements.jsonl --out wording.parquet ...
 
@@ -17,88 +18,28 @@ import re
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from enum import StrEnum
-from functools import cache
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from radtune.clean.text import GROUPS, OFTEN, SHARE, Finding, Kind, by_lexicon, fields, garbled, lower
 from radtune.files import read_jsonl, replacing, write_json
 from radtune.language.terms import pieces
 from radtune.language.words import CJK
-from radtune.reasons import RECORD_KEYS
 
 FEW = 20  # texts: a word or phrase in more is neither rare nor misspelt
-OFTEN = 10  # times as many texts have the term that a word misspells; times that a phrase would occur by chance
-SHARE, GROUPS, LENGTH = (
-    0.05,
-    10,
-    20,
-)  # of the groups, at least so many of them, characters: of a sentence that is boilerplate
+LENGTH = 20  # characters of a sentence that is boilerplate
 EXAMPLES, AROUND = 5, 60  # of a kind; characters to each side of the evidence
 
 Ints = NDArray[np.integer[Any]]
 
 
-class Kind(StrEnum):
-    """What is wrong with a wording; `sentence` says it to a person."""
-
-    sentence: str
-
-    def __new__(cls, code: str, sentence: str) -> Kind:
-        member = str.__new__(cls, code)
-        member._value_ = code
-        member.sentence = sentence
-        return member
-
-    EMPTY = "empty", "The answer, or a field of the record, says nothing."
-    CHATTY = "chatty", "It speaks as an assistant does: of itself, of the request, to the reader."
-    VAGUE = "vague", "It takes back what it says, doubts twice, or tells how things seem."
-    GARBLED = "garbled", "Wrongly decoded characters, remains of markup, or characters and words said over and over."
-    MISSPELT = "misspelt", f"A word that is one letter from a term that {OFTEN} times as many texts of train have."
-    RARE = "rare", "It has a word, or a Chinese character, that no other group of train has."
-    PHRASE = (
-        "phrase",
-        "It has two words, or Chinese characters, side by side as in no other group of train, though each is so common "
-        f"that chance alone would bring them together {OFTEN} times.",
-    )
-    BOILERPLATE = (
-        "boilerplate",
-        f"A sentence that stands to the letter in {SHARE:.0%} of train's groups, and in {GROUPS} at least.",
-    )
-    CONTRADICTION = "contradiction", "What it says of the region is not what the rectangle in its own pixels shows."
-
-
-class Finding(NamedTuple):
-    kind: Kind
-    start: int
-    end: int
-    note: str = ""
-    group: int | None = None  # that alone is meant, where others may have the text as well
-
-
 _WORD = re.compile(rf"([a-z]+|[{CJK}])|[^\sa-z{CJK}]+")  # or, without a group, what parts words but a blank
 _SENTENCE = re.compile(r"[^.!?。！？；\n]+(?:\.(?=\d)[^.!?。！？；\n]+)*[.!?。！？；]*")
-_ESCAPE = re.compile(
-    r"\\[nrt]|\\u[0-9a-f]{4}|&(?:amp|lt|gt|quot|nbsp|#\d+);|</?(?:unk|pad|s|bos|eos|br|p)/?>"
-    r"|\[(?:unk|mask|pad|cls|sep)\]|(?<!\w)##\w+|[\u2581\ufffd]|锟斤拷|烫烫"
-)
-_AGAIN = re.compile(rf"([a-z])\1{{3,}}|([{CJK}])\2{{2,}}|\b(?!(?:had|that)\b)([a-z]{{2,}}) \3\b|([!?;,])\4{{3,}}")
-_DIGITS_INSIDE = re.compile(r"(?<![a-z0-9_])[a-z]{2,}[0-9]+[a-z]{2,}(?![a-z0-9_])")
-# what UTF-8 looks like to who reads it as Windows-1252: a run of letters beyond ASCII that decodes
-_MISREAD = re.compile("[\u0080-\u00ff\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u2122]{2,}")
-
-
-def fields(tag: str, parts: Mapping[str, Any]) -> dict[str, str]:
-    """The free texts of an answer's parts (data/samples.parquet) by the name of their field."""
-    names = {"JSON_RECORD": RECORD_KEYS[:4], "REGION_OF_INTEREST": ("features", "observation")}
-    named = names.get(tag, ("label",) if tag == "DETECT_REGION_LOC" else ("text",))
-    return {name: parts[name] for name in named if parts.get(name)}
 
 
 def find_wording(samples: Path, disagreements: Path, out: Path, summary: Path) -> None:
@@ -149,8 +90,8 @@ def _find(texts: Sequence[str], uses: Sequence[tuple[int, int]]) -> dict[int, li
     trained = {n for n, _ in uses}
     said, ends = array("i"), [0]
     for n, text in enumerate(texts):
-        low = _lower(text)
-        found_here = [*_by_lexicon(low), *_garbled(low, text)]
+        low = lower(text)
+        found_here = [*by_lexicon(low), *garbled(low, text)]
         if found_here:
             found[n] += found_here
         words = [numbers.setdefault(word, len(numbers)) for word in _WORD.findall(low)]
@@ -160,7 +101,7 @@ def _find(texts: Sequence[str], uses: Sequence[tuple[int, int]]) -> dict[int, li
             count.update(set(words))
     counted = {word: count[n] for word, n in numbers.items() if n}
     for n, of in groupby(_unusual(counted, np.asarray(said), ends, uses), key=itemgetter(0)):
-        spans = [match.span() for match in _WORD.finditer(_lower(texts[n]))]
+        spans = [match.span() for match in _WORD.finditer(lower(texts[n]))]
         for _, i, kind, width, note, group in of:
             found[n].append(Finding(kind, spans[i][0], spans[i + width - 1][1], note, group))
     for n, sentence in _boilerplate(texts, uses):
@@ -236,62 +177,6 @@ def _hold(numbers: Ints, places: Ints, text_of: Ints, least: Ints, greatest: Int
     count = np.add.reduceat(greatest[texts] >= 0, starts, dtype=np.int64)
     groups = np.minimum.reduceat(least[texts], starts), np.maximum.reduceat(greatest[texts], starts)
     return _Held(numbers[starts].tolist(), count, *groups, starts, places)
-
-
-def _lower(text: str) -> str:
-    """In lower case and of the same length: a few letters would become two."""
-    low = text.lower().replace("’", "'")
-    return low if len(low) == len(text) else "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
-
-
-@cache
-def _ways(kind: str) -> tuple[re.Pattern[str], list[str]]:
-    """One pattern for all ways of a kind, and why of each of its groups; an empty group at a way's end tells which."""
-    lexicon = yaml.safe_load(Path(__file__).with_name("wording.yaml").read_text(encoding="utf-8"))
-    ways = [(way, why) for why, ways in lexicon[kind].items() for way in ways]
-    ways.sort(key=lambda way: not way[0].isascii())
-    english, chinese = (
-        "|".join(f"(?:{way}){end}()" for way, _ in ways if way.isascii() == bool(end)) for end in (r"\b", "")
-    )
-    return re.compile(rf"\b(?:{english})|(?=[^\x00-\x7f])(?:{chinese})", re.ASCII), [why for _, why in ways]
-
-
-def chatter(text: str, kinds: Sequence[Kind] = (Kind.CHATTY, Kind.VAGUE)) -> Iterator[Finding]:
-    """Every place where `text` is worded as the lexicon forbids."""
-    for kind in kinds:
-        pattern, whys = _ways(kind)
-        for match in pattern.finditer(_lower(text)):
-            yield Finding(kind, *match.span(), whys[(match.lastindex or 0) - 1])
-
-
-def _by_lexicon(low: str) -> Iterator[Finding]:
-    for kind in (Kind.CHATTY, Kind.VAGUE):
-        pattern, whys = _ways(kind)
-        if match := pattern.search(low):
-            yield Finding(kind, *match.span(), whys[(match.lastindex or 0) - 1])
-    if len(low) < 2 * AROUND:
-        pattern, whys = _ways(Kind.EMPTY)
-        bare = low.strip(" \t\n.。,，:;-")
-        if not _ANY.search(bare) or pattern.fullmatch(bare):
-            yield Finding(Kind.EMPTY, 0, len(low), whys[0])
-
-
-_ANY = re.compile(f"[a-z0-9{CJK}]")
-
-
-def _garbled(low: str, text: str) -> Iterator[Finding]:
-    for pattern in (_ESCAPE, _AGAIN, _DIGITS_INSIDE):
-        if match := pattern.search(low):
-            yield Finding(Kind.GARBLED, *match.span())
-            return
-    if not text.isascii():
-        for match in _MISREAD.finditer(text):
-            try:
-                meant = match[0].encode("cp1252").decode()
-            except UnicodeError:
-                continue
-            yield Finding(Kind.GARBLED, *match.span(), meant)
-            return
 
 
 def _misspelt(count: Mapping[str, int]) -> dict[str, str]:

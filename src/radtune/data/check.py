@@ -3,8 +3,9 @@ shares met?
 
     radtune check --index index/*.parquet --scan scan/*.parquet --samples samples.parquet --out checks.json ...
 
-checks.json: images (with a rectangle, without, in doubt), forms, disagreements by kind, split (shares asked and got,
-groups). disagreements.jsonl: one line for each statement of a kept text that the rectangle in its pixels contradicts.
+checks.json: images (with a rectangle, without, in doubt), forms, disagreements by kind, split (shares asked and
+got, by how much they may differ, groups). disagreements.jsonl: one line for each statement of a kept text that the
+rectangle in its pixels contradicts.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 
 from radtune.data.agreement import KINDS, compare
 from radtune.data.answers import TAGS
-from radtune.data.groups import SPLITS
+from radtune.data.groups import SPLITS, TOLERANCE
 from radtune.data.split import SURE, read_index, read_scan
 from radtune.files import write_json, write_jsonl
 
@@ -54,6 +55,7 @@ def check(
                 "by": by,
                 "asked": fractions,
                 "got": {name: shares[name] / len(kept) for name in SPLITS},
+                "tolerance": TOLERANCE,
                 "groups": len(groups),
                 "largest_group": max(groups.values()),
             },

@@ -18,7 +18,6 @@ from radtune.files import read_json
 from radtune.report.words import Words, said, t
 
 SPLITS = ("train", "validation", "test")
-TOLERANCE = 0.01  # of all rows, by which a split may miss its share
 LISTED = 3  # disagreeing rows shown of each kind
 
 
@@ -117,7 +116,7 @@ def missed(split: Mapping[str, Any]) -> list[Words]:
             asked=100 * wanted,
         )
         for name, wanted, got in shares
-        if split["by"] == "group" and abs(got - wanted) > TOLERANCE + 1e-9
+        if split["by"] == "group" and abs(got - wanted) > split["tolerance"] + 1e-9
     ]
 
 
