@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-# as a rule's job has them: threads that wait by spinning, of two modules at a time, make a batch six times as slow
-os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-
+from radtune.cli import tell_torch
 from radtune.data.phantom import write_dataset
+
+tell_torch()
+os.environ["OMP_NUM_THREADS"] = "1"  # as in a rule's job: two modules at a time with two each are six times as slow
 
 
 @pytest.fixture(scope="session")

@@ -81,6 +81,8 @@ for name, function in {
 SHORT = {"list-shards", "index", "merge-index", "scan", "split", "check", "find-wording", "enhance"}
 SHORT |= {"sharegpt", "reword", "add-cases", "preview"}
 
+GPUS = ("/dev/nvidiactl", "/dev/dxg")  # under Linux, under Windows' own Linux
+
 OUTPUT = ("out", "manifest", "leakage_out")  # the argument that names a command's output, or one of them
 
 
@@ -92,10 +94,18 @@ class _WithoutPandas:
             raise ModuleNotFoundError(name=name)
 
 
-def main() -> None:
-    """Run one stage; a UserError or a disk that cannot be written is one sentence and exit status 1."""
+def tell_torch() -> None:
+    """What torch reads from the environment once it is imported; anything set there already stays."""
     # threads that spin while waiting starve each other on a shared machine: one neighbour made training 40 times slow
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not any(map(os.path.exists, GPUS)):
+        # nothing is compiled without one, and bitsandbytes has torch load its compiler: half of a training's start
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+
+
+def main() -> None:
+    """Run one stage; a UserError or a disk that cannot be written is one sentence and exit status 1."""
+    tell_torch()
     if sys.argv[1:2] and sys.argv[1] in SHORT:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts a thread a core when it is imported
         sys.meta_path.insert(0, _WithoutPandas())

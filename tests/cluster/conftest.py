@@ -10,10 +10,10 @@ from executors import ROOT, alone
 
 @pytest.fixture(scope="session")
 def images() -> dict[str, Path]:
-    """{name: path} of the images prepare and evaluate (.sif) and train (a folder, as packing 6 GB takes minutes)."""
+    """{name: path} of the images: prepare packed as .sif, the others as folders, since packing takes minutes."""
     script = ROOT / "tests" / "cluster" / "build_images.sh"
     with alone("images"):
-        for format, names in (("sif", ["prepare", "evaluate"]), ("folder", ["train"])):
+        for format, names in (("sif", ["prepare"]), ("folder", ["train", "evaluate"])):
             subprocess.run(["env", f"FORMAT={format}", script, *names], check=True)
     built = yaml.safe_load((ROOT / "containers" / "build" / "images.yaml").read_text())
     return {name: ROOT / image for name, image in built.items()}

@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from radtune import cli
 from radtune.cli import app
 
 
@@ -65,3 +68,14 @@ def test_every_command_has_help_and_loads_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""
     assert {"index", "train", "predict", "evaluate", "report"} <= set(app)
+
+
+@pytest.mark.parametrize(("device", "disabled"), [("/dev/null", None), ("/dev/no-such-gpu", "1")])
+def test_torch_loads_its_compiler_only_where_a_gpu_is(
+    monkeypatch: pytest.MonkeyPatch, device: str, disabled: str | None
+) -> None:
+    monkeypatch.setattr(cli, "GPUS", (device,))
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "")
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE")
+    cli.tell_torch()
+    assert os.environ.get("TORCHDYNAMO_DISABLE") == disabled
