@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from radtune.cli import tell_torch
 from radtune.config import resolve
 from radtune.files import read_json, read_jsonl, write_json
 from radtune.train.launch import OFFLINE
@@ -35,8 +36,7 @@ class Took(NamedTuple):
 
 
 def run(*command: str | Path) -> Took:
-    # the last is what `radtune` sets for itself: without it a busy neighbour would slow down the other command alone
-    environment = {**os.environ, **OFFLINE, "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**os.environ, **OFFLINE}
     began, before = time.perf_counter(), os.times()
     done = subprocess.run(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, help="radtune's, at most; else the demo's")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 64], help="LLaMA-Factory's")
     arguments = parser.parse_args()
+    tell_torch()  # as `radtune` tells itself, so that neither command starts the slower or is the more disturbed
     os.chdir(ROOT)
     config = resolve(yaml.safe_load(Path("config/demo.yaml").read_text()))
     results, lora = Path(config["results"]), config["experiments"]["lora"]

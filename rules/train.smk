@@ -21,6 +21,7 @@ rule check_budget:
         "<logs>/check_budget/{experiment}.log",
     benchmark:
         "<benchmarks>/check_budget/{experiment}.jsonl"
+    priority: 2  # every experiment's before the first of the trainings, which take hours
     resources:
         **gpu_job(hours=1, mem_mb=CHECK_MEMORY),
         aside=preflight_aside,
@@ -48,6 +49,7 @@ rule train_adapter:
         "<logs>/train_adapter/{experiment}.log",
     benchmark:
         "<benchmarks>/train_adapter/{experiment}.jsonl"
+    priority: 1  # the longest jobs: what else there is to do fits beside the last ones
     threads: training_threads
     resources:
         **gpu_job(hours=160, mem_mb=MODEL_MEMORY),
