@@ -49,7 +49,6 @@ rule train_adapter:
         "<logs>/train_adapter/{experiment}.log",
     benchmark:
         "<benchmarks>/train_adapter/{experiment}.jsonl"
-    priority: 1  # the longest jobs: what else there is to do fits beside the last ones
     threads: training_threads
     resources:
         **gpu_job(hours=160, mem_mb=MODEL_MEMORY),
