@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 RECORD_KEYS = ("caption", "region of interest", "observation", "notes", "bloc")
 MAX_CHARS = 20_000  # a text beyond this is no answer; it also bounds the literal parser
 
 
-class Reason(StrEnum):
-    """Why a row is not used. The value is the code in `quarantine.jsonl`; `sentence` says it to a person."""
+class Code(StrEnum):
+    """Codes for files, each with a `sentence` that says it to a person."""
 
     sentence: str
 
-    def __new__(cls, code: str, sentence: str) -> Reason:
+    def __new__(cls, code: str, sentence: str) -> Self:
         member = str.__new__(cls, code)
         member._value_ = code
         member.sentence = sentence
         return member
+
+
+class Reason(Code):
+    """Why a row is not used. The value is the code in `quarantine.jsonl`."""
 
     ID_MISSING = "id_missing", "The row has no id."
     DUPLICATE = "duplicate", "Another row has the same id and tag."

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,23 +13,15 @@ from typing import Any, NamedTuple
 import yaml
 
 from radtune.language.words import CJK
-from radtune.reasons import RECORD_KEYS
+from radtune.reasons import RECORD_KEYS, Code
 
 OFTEN = 10  # times as many texts have the term that a word misspells; times that a phrase would occur by chance
 SHARE, GROUPS = 0.05, 10  # of train's groups, and so many of them at least, have a sentence that is boilerplate
 _SHORT = 120  # characters: a longer text does say something
 
 
-class Kind(StrEnum):
-    """What is wrong with a wording; `sentence` says it to a person."""
-
-    sentence: str
-
-    def __new__(cls, code: str, sentence: str) -> Kind:
-        member = str.__new__(cls, code)
-        member._value_ = code
-        member.sentence = sentence
-        return member
+class Kind(Code):
+    """What is wrong with a wording."""
 
     EMPTY = "empty", "The answer, or a field of the record, says nothing."
     CHATTY = "chatty", "It speaks as an assistant does: of itself, of the request, to the reader."
