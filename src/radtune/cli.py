@@ -6,6 +6,7 @@ those that run a model load torch.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from contextlib import nullcontext
@@ -14,6 +15,7 @@ from pathlib import Path
 from cyclopts import App, Parameter
 
 from radtune import files
+from radtune.flags import Json
 
 
 def compare(a: Path, b: Path, *, out: Path | None = None) -> None:
@@ -27,6 +29,13 @@ def compare(a: Path, b: Path, *, out: Path | None = None) -> None:
         write_comparison(found, out)
 
 
+def write_config(config: Json, out: Path) -> None:
+    """The resolved config as YAML, for the record."""
+    import yaml
+
+    files.write_text(out, yaml.safe_dump(config, allow_unicode=True, sort_keys=False))
+
+
 app = App(
     name="radtune",
     help="Medical images with text to a LoRA-tuned Qwen3-VL and an honest report.",
@@ -34,7 +43,7 @@ app = App(
     help_format="plaintext",
 )
 for name, function in {
-    "write-config": "radtune.config:write_config",
+    "write-config": "radtune.cli:write_config",
     "draw-phantoms": "radtune.data.phantom:write_dataset",
     "draw-practice": "radtune.data.phantom:write_practice",
     "import-dicom": "radtune.data.dicom:import_dicom",
@@ -113,6 +122,7 @@ def main() -> None:
     try:
         command, bound, _ = app.parse_args()
         out = next((bound.arguments[name] for name in OUTPUT if isinstance(bound.arguments.get(name), Path)), None)
+        gc.freeze()  # imports stay to the end; to look them through again is a fifth of a start
         with files.claiming(out) if out else nullcontext():
             command(*bound.args, **bound.kwargs)
     except (files.UserError, OSError) as error:

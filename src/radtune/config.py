@@ -18,8 +18,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
-from radtune.files import UserError, write_text
-from radtune.flags import Json
+from radtune.files import UserError
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
 PROMPTS = Path("config/prompts")  # of the working directory, so that a run's files name no machine's paths
@@ -57,11 +56,6 @@ def resolve(raw: Config) -> Config:
     if config["read"]:
         _check_reading(config["read"], config["experiments"])
     return config
-
-
-def write_config(config: Json, out: Path) -> None:
-    """The resolved config as YAML, for the record."""
-    write_text(out, yaml.safe_dump(config, allow_unicode=True, sort_keys=False))
 
 
 def _check(raw: Config, schema: Config) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
@@ -131,6 +130,6 @@ def _owners(shards: list[str], digests: list[pa.Array], rows: list[np.ndarray[An
         {
             "shard": names.take(pa.array(owners)).cast(pa.string()),
             "row": np.concatenate(rows)[owners],
-            "image_sha256": pc.take(unique, pa.array(codes[owners])),
+            "image_sha256": unique.take(pa.array(codes[owners])),
         }
     )

@@ -23,7 +23,8 @@ MIN_PEAK = 30
 MIN_SIDE = 7  # px, so that a line or a speck is no rectangle
 SMALL = 16  # px: up to it lines that touch leave no hole to be seen
 MIN_CONFIDENCE = 0.6
-PLAIN = 8  # px: how wide the band of a plain rectangle's lines is at most
+PLAIN = 8  # px: how wide the band of a plain rectangle's lines is at most; in a small one a quarter of its side
+CORNERS = 2  # px of a plain line that JPEG may take from its ends
 SURE = 0.9  # no other candidate is looked for
 CANDIDATES = 8  # edges a side, where the plain search fails
 
@@ -73,39 +74,41 @@ def excess_of(pixels: Pixels) -> Pixels:
 
 
 def _search(excess: Pixels, level: int) -> Found:
-    """The best rectangle of pixels above `level`; the plain search first, which nearly always does."""
+    """The best rectangle of pixels above `level`; a plain one is nearly always there and quickly told."""
     mask = cv2.threshold(excess, level, 1, cv2.THRESH_BINARY)[1]
-    rows, columns = (cv2.reduce(mask, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() for axis in (1, 0))
-    total, box = int(rows.sum()), _extent(rows, columns)
-    if _is_plain(mask, box, total):
+    if box := _plain(mask):
         return Found(box, 1.0)
-    found = _judge(mask, box, total)
+    rows, columns = (cv2.reduce(mask, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() for axis in (1, 0))
+    total = int(rows.sum())
+    found = _judge(mask, _extent(rows, columns), total)
     if found.confidence >= SURE:
         return found
     others = [_judge(mask, box, total) for box in _components(mask, rows, columns) + _edges(mask, rows, columns)]
     return max([found, *others], key=lambda each: each.confidence)
 
 
+def _plain(mask: Pixels) -> Box | None:
+    """The bounds of all green, where they are four lines, unbroken but for their corners, and a narrow band at them
+    holds all of it.
+    """
+    x, y, width, height = cv2.boundingRect(mask)
+    band = min(PLAIN, width // 4, height // 4)
+    if band < PLAIN // 2:
+        return None
+    inside = mask[y : y + height, x : x + width]
+    for picture in (inside, inside[::-1], inside.T, inside.T[::-1]):
+        length = picture.shape[1]
+        if 2 * cv2.countNonZero(picture[:1]) < length or cv2.countNonZero(picture[1:2]) < length - CORNERS:
+            return None
+    if cv2.countNonZero(inside[band:-band, band:-band]):
+        return None
+    return x, y, x + width - 1, y + height - 1
+
+
 def _extent(rows: npt.NDArray[np.int32], columns: npt.NDArray[np.int32]) -> Box:
-    """First and last column and row with half as much green as the fullest: the usual case, specks or not."""
+    """First and last column and row with half as much green as the fullest: specks or not."""
     (xs, ys) = (np.flatnonzero(2 * counts >= max(1, counts.max())) for counts in (columns, rows))
     return (int(xs[0]), int(ys[0]), int(xs[-1]), int(ys[-1])) if len(xs) and len(ys) else (0, 0, 0, 0)
-
-
-def _is_plain(mask: Pixels, box: Box, total: int) -> bool:
-    """Whether `box` has four unbroken lines, and all green of the picture in a narrow band at them: nearly always so,
-    and quickly told.
-    """
-    x1, y1, x2, y2 = box
-    width, height = x2 - x1 + 1, y2 - y1 + 1
-    if min(width, height) < 4 * PLAIN:
-        return False
-    lines = [mask[y1 + 1 : y1 + 2, x1 : x2 + 1], mask[y2 - 1 : y2, x1 : x2 + 1]]
-    lines += [mask[y1 : y2 + 1, x1 + 1 : x1 + 2], mask[y1 : y2 + 1, x2 - 1 : x2]]
-    if sum(map(cv2.countNonZero, lines)) < 2 * (width + height):
-        return False
-    inner, outer = mask[y1 + PLAIN : y2 - PLAIN + 1, x1 + PLAIN : x2 - PLAIN + 1], mask[y1 : y2 + 1, x1 : x2 + 1]
-    return cv2.countNonZero(inner) == 0 and cv2.countNonZero(outer) == total
 
 
 def _components(mask: Pixels, rows: npt.NDArray[np.int32], columns: npt.NDArray[np.int32]) -> list[Box]:
