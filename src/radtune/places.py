@@ -38,10 +38,11 @@ _PLACE = re.compile(
     rf"\b(?:{_COMPOUND})\b|\b(?:{_ANY})(?=(?:(?:\s+and\s+|[\s,-]+)(?:{_ANY}))*\s+(?:part|portion|region|area|section"
     r"|side|corner|quadrant|third|of the (?:image|picture|scan))\b)"
 )
-_SHARE = r"(\d+(?:[.,]\d+)?)\s*(?:[%％]|per ?cent)"
-_AREA = re.compile(
-    rf"(?:occup|cover|compris|account|area|size|占(?!位)|面积|大小|覆盖)[^.%％。]{{0,60}}?{_SHARE}"
-    rf"|(?<!\d){_SHARE}[^.%％。]{{0,40}}?(?:image|area|picture|图像|影像|面积)"
+_SHARE = r"(?:[.,]\d+)?)\s*(?:[%％]|per ?cent)"
+# Two, each of which knows how a match begins: as one pattern they took three times as long
+_AREA = (
+    re.compile(rf"(?:occup|cover|compris|account|area|size|占(?!位)|面积|大小|覆盖)[^.%％。]{{0,60}}?(\d+{_SHARE}"),
+    re.compile(rf"(\d(?<!\d\d)\d*{_SHARE}[^.%％。]{{0,40}}?(?:image|area|picture|图像|影像|面积)"),
 )
 _PERCENT_WORDS = re.compile("百分之([零一二两三四五六七八九十点.0-9]+)")
 _TENS = re.compile(r"(\d?)十(\d?)")
@@ -68,8 +69,16 @@ def named(text: str) -> set[str]:
 
 def place(text: str, axis: str) -> str | None:
     """The word of COLUMNS (axis "horizontal") or ROWS ("vertical") that lower-case `text` states, or None."""
-    if not names_a_place(text):
-        return None
+    return _place(text, axis) if names_a_place(text) else None
+
+
+def both(text: str) -> dict[str, str]:
+    """By axis the words that lower-case `text` states, as place() has them."""
+    found = {axis: _place(text, axis) for axis in _ON_AXIS} if names_a_place(text) else {}
+    return {axis: word for axis, word in found.items() if word}
+
+
+def _place(text: str, axis: str) -> str | None:
     is_on_axis = _ON_AXIS[axis].fullmatch
     tied = _TIED[axis].search(text)
     if tied:
@@ -89,8 +98,8 @@ def area(text: str) -> str | None:
     text = _PERCENT_WORDS.sub(lambda match: f"{_digits(match[1])}%", text)
     if "%" not in text and "％" not in text and "cent" not in text:
         return None
-    shares = ((match[1] or match[2]).replace(",", ".") for match in _AREA.finditer(text))
-    return next((share for share in shares if float(share) <= 100), None)
+    found = sorted((match.start(), match[1].replace(",", ".")) for area in _AREA for match in area.finditer(text))
+    return next((share for _, share in found if float(share) <= 100), None)
 
 
 def _digits(number: str) -> str:

@@ -86,7 +86,8 @@ def owned_images(shard: Path, owned: dict[int, str], column: str) -> Iterator[tu
             if not any(row in owned for row in rows):
                 continue
             row = rows.start
-            for batch in file.iter_batches(batch_size=BATCH, row_groups=[group], columns=[f"{column}.bytes"]):
+            columns = [f"{column}.bytes"]
+            for batch in file.iter_batches(batch_size=BATCH, row_groups=[group], columns=columns, use_threads=False):
                 values = batch.column(0).field("bytes")
                 for i in range(len(values)):
                     if row in owned:

@@ -42,10 +42,9 @@ def stated(tag: str, parts: dict[str, Any]) -> dict[str, Any]:
     prefix = "bloc_" if tag == "JSON_RECORD" else ""
     found = {key: parts[f"{prefix}{key}"] for key in ("loc", "values") if f"{prefix}{key}" in parts}
     text = _sentences(tag, parts)[:MAX_CHARS].lower()
-    if places.names_a_place(text):
-        words = {axis: places.place(text, axis) for axis in ("horizontal", "vertical")}
-        found |= {axis: word for axis, word in words.items() if word}
-        if any(words.values()) and _HALF.search(text):
+    if words := places.both(text):
+        found |= words
+        if (" side" in text or " half" in text) and _HALF.search(text):
             found["half"] = True
     if share := places.area(text):
         found["share"] = share

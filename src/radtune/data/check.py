@@ -10,11 +10,11 @@ rectangle in its pixels contradicts.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -75,7 +75,7 @@ def _compare(rows: pa.Table, look: pa.Table, kept: list[bool], out: Path) -> dic
     for i, (keep, stated, *place) in enumerate(zip(kept, rows["stated"].to_pylist(), *places, strict=True)):
         if not keep or stated is None or place[0] is None:
             continue
-        for kind, text_says, pixels_say, agrees in compare(json.loads(stated), *place):
+        for kind, text_says, pixels_say, agrees in compare(orjson.loads(stated), *place):
             counts[kind]["checked"] += 1
             if not agrees:
                 counts[kind]["disagree"] += 1

@@ -8,9 +8,9 @@ relative to the media folder).
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+import orjson
 import pyarrow.parquet as pq
 
 from radtune.data.answers import render
@@ -49,7 +49,6 @@ def write_sharegpt(
     places = {sha256: (f"{media}/{file}", letterbox) for sha256, file, letterbox in read_geometry(geometry)}
     dropped, rewritten = _read_cleaned(cleaned)
     lines: dict[str, list[str]] = {split: [] for split in SPLITS}
-    encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make one an entry
     names = ["sample", "tag", "group", "split", "image_sha256", "parts"]
     kept = pq.read_table(samples, columns=names, filters=[("status", "=", "kept")])
     for id, tag, group, split, sha256, parts in zip(*(kept[name].to_pylist() for name in names), strict=True):
@@ -58,11 +57,11 @@ def write_sharegpt(
                 continue
             parts = rewritten.get((id, tag), parts)
         file, letterbox = places[sha256]
-        answer = render(tag, json.loads(parts), record=record, box=box, letterbox=letterbox)
+        answer = render(tag, orjson.loads(parts), record=record, box=box, letterbox=letterbox)
         prompt = choose(asked, seed, id, tag) + (f"\n{limit}" if limit else "")
         messages = [{"role": "user", "content": f"<image>{prompt}"}, {"role": "assistant", "content": answer}]
         entry = {"id": id, "tag": tag, "group": group, "messages": messages, "images": [file]}
-        lines[split].append(encode(entry))
+        lines[split].append(orjson.dumps(entry).decode())
     with replacing(out) as folder:
         folder.mkdir()
         for split in SPLITS:
@@ -93,7 +92,7 @@ def reword(sharegpt: Path, prompts: Path, out: Path, *, seed: int, wordings: int
         if asked not in user["content"]:
             raise UserError(f"{sharegpt}: sample {id} was not asked as {prompts} says; write it again with this file.")
         user = user | {"content": user["content"].replace(asked, choose(unseen, seed, id, tag), 1)}
-        lines.append(json.dumps(entry | {"messages": [user, *rest]}, ensure_ascii=False))
+        lines.append(orjson.dumps(entry | {"messages": [user, *rest]}).decode())
     write_text(out, _array(lines))
 
 

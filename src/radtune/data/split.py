@@ -7,13 +7,13 @@ kept + quarantined = input rows, checked here. Too large a quarantined share sto
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -145,10 +145,10 @@ def _place_boxes(columns: Columns, recover: bool) -> None:
             continue
         reason, found = columns["reason"][i], columns["box"][i]
         if reason is None and form in ("list", "mapping"):
-            parts = json.loads(columns["parts"][i])
+            parts = orjson.loads(columns["parts"][i])
             try:
                 placed = settled(tag, parts, found, columns["width"][i], columns["height"][i])
-                columns["parts"][i] = json.dumps(placed, ensure_ascii=False)
+                columns["parts"][i] = orjson.dumps(placed).decode()
             except Unusable as error:
                 columns["reason"][i] = error.reason
         without = tag == "DETECT_REGION_LOC" and columns["reason"][i] in _WITHOUT_BOX and form != "several"
@@ -156,13 +156,13 @@ def _place_boxes(columns: Columns, recover: bool) -> None:
             x1, y1, x2, y2 = found  # the last pixels: a box's edges lie behind them
             box = [x1, y1, x2 + 1, y2 + 1]
             parts = {"form": form, "label": _label(columns["parts"][i], form), "box": box}
-            columns["parts"][i] = json.dumps(parts, ensure_ascii=False)
+            columns["parts"][i] = orjson.dumps(parts).decode()
             columns["reason"][i] = None
 
 
 def _label(parts: str, form: str) -> str:
     """The region's name beside missing coordinates; words of place and broken tokens are none."""
-    label = str(json.loads(parts)["label"])
+    label = str(orjson.loads(parts)["label"])
     return "" if form == "words" or "<" in label else label
 
 

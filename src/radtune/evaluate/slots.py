@@ -25,10 +25,10 @@ def extract(text: str) -> dict[str, str | float | None]:
     """`horizontal`, `vertical` and `density` words and the `area` in percent of the image; None where not stated."""
     text = text.lower()
     density = next((word for word, stated in named(text, "density").items() if stated), None)
-    share = places.area(text)
+    share, words = places.area(text), places.both(text)
     return {
-        "horizontal": places.place(text, "horizontal"),
-        "vertical": places.place(text, "vertical"),
+        "horizontal": words.get("horizontal"),
+        "vertical": words.get("vertical"),
         "density": density,
         "area": None if share is None else float(share),
     }
