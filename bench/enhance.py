@@ -21,7 +21,7 @@ from prepare import write_rows
 
 from radtune.images import overlay, read
 from radtune.images.enhance import Recipe, letterbox, render
-from radtune.images.scan import likeness, scan
+from radtune.images.scan import likeness, scan, thumbnail
 
 IMAGES, ROUNDS = 400, 3
 RECIPE = Recipe(448, 2.0)
@@ -64,7 +64,7 @@ def main() -> None:
         pixels = [picture.pixels for picture in each("decode", read.decode, datas)]
         greys = each("grey", read.to_grey, pixels)
         found = each("rectangle", lambda p: overlay.find_box(p) if p.ndim == 3 else None, pixels)
-        each("perceptual hash", likeness, greys, found)
+        each("perceptual hash", lambda g, f: likeness(thumbnail(g, f)), greys, found)
         clahe = each("CLAHE", lambda grey: cv2.createCLAHE(2.0, (8, 8)).apply(grey), greys)
         each("letterbox", lambda grey: letterbox(grey, 448), clahe)
         each("CLAHE, letterbox and encode", lambda p, g, f: render(p, g, f, RECIPE), pixels, greys, found)

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from radtune.data.groups import group_rows, near_duplicates, split_groups
 from radtune.data.phantom_draw import draw, draw_patient
-from radtune.images.scan import likeness
+from radtune.images.scan import likeness, thumbnail
 
 PATIENTS, ROWS, SIDE = 200, 6, 128
 
@@ -34,7 +34,8 @@ def draw_hashes(images: int) -> np.ndarray:
             turn = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), 8 * np.sin(9 * at), 1 - 0.25 * abs(at - 0.5))
             picture = cv2.warpAffine(small[int(3 * at)], turn, (SIDE, SIDE))
             noise = rng.normal(0, 2, picture.shape) * (picture > 0)
-            hashes.append(np.frombuffer(likeness(np.clip(picture + noise, 0, 255).astype(np.uint8), None), np.uint8))
+            grey = np.clip(picture + noise, 0, 255).astype(np.uint8)
+            hashes.append(np.frombuffer(likeness(thumbnail(grey, None)), np.uint8))
     return np.array(hashes)
 
 

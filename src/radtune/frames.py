@@ -130,6 +130,7 @@ def read_geometry(paths: Sequence[Path]) -> Iterator[tuple[str, str, Letterbox]]
     import pyarrow.parquet as pq
 
     for path in sorted(paths):
-        table = pq.read_table(path, columns=["image_sha256", "file", *Letterbox._fields])
+        with pq.ParquetFile(path) as shard:
+            table = shard.read(["image_sha256", "file", *Letterbox._fields])
         for sha256, file, *numbers in zip(*(column.to_pylist() for column in table.columns), strict=True):
             yield sha256, f"{path.stem}/{file}", Letterbox(*numbers)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from radtune.files import UserError
 
+SPLITS = ("train", "validation", "test")
 BATCH = 64  # rows: at 100 KB an image a few megabytes
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer)
 BUFFER = 2**20  # bytes read at a time: without it a whole column chunk, up to a whole shard, is held

@@ -19,7 +19,7 @@ from PIL import EpsImagePlugin, Image, ImageDraw
 from radtune.data.groups import SURE
 from radtune.images import overlay, read
 from radtune.images.enhance import enhance, letterbox
-from radtune.images.scan import likeness, scan
+from radtune.images.scan import likeness, scan, thumbnail
 from radtune.reasons import Reason, Unusable
 
 
@@ -235,10 +235,10 @@ def distance(a: bytes, b: bytes) -> int:
 def test_the_rectangle_makes_no_other_picture() -> None:
     """One slice with two boxes is alike, another slice is not."""
     pixels = [np.asarray(boxed(box)) for box in ((100, 120, 200, 220), (300, 60, 420, 200))]
-    hashes = [likeness(read.to_grey(p), overlay.find_box(p)) for p in pixels]
+    hashes = [likeness(thumbnail(read.to_grey(p), overlay.find_box(p))) for p in pixels]
     assert len(hashes[0]) == 32
     assert distance(*hashes) <= 14
-    assert distance(hashes[0], likeness(read.to_grey(pixels[0])[::-1], None)) > 60
+    assert distance(hashes[0], likeness(thumbnail(read.to_grey(pixels[0])[::-1], None))) > 60
 
 
 RECIPES = {
@@ -270,7 +270,7 @@ def test_one_real_slice_with_two_boxes_is_recognised_and_other_patients_are_not(
         image = Image.open(path).convert("L").rotate(turn, Image.Resampling.BILINEAR).convert("RGB")
         ImageDraw.Draw(image).rectangle(box, outline=(20, 240, 20), width=3)
         pixels = read.decode(encode(image, "JPEG")).pixels
-        return likeness(read.to_grey(pixels), None if left_in else overlay.find_box(pixels))
+        return likeness(thumbnail(read.to_grey(pixels), None if left_in else overlay.find_box(pixels)))
 
     here, there = (120, 140, 200, 260), (300, 220, 390, 310)
     one, other, turned = ([seen(path, *way) for path in slices] for way in ((here,), (there,), (here, 12)))

@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from radtune.cases import read_wording, with_cases
-from radtune.data.groups import SPLITS
 from radtune.files import UserError, read_json, replacing, write_text
+from radtune.shards import SPLITS
 
 Record = dict[str, Any]
 

@@ -21,9 +21,10 @@ import pyarrow.parquet as pq
 
 from radtune.data.agreement import KINDS, compare
 from radtune.data.answers import TAGS
-from radtune.data.groups import SPLITS, TOLERANCE
+from radtune.data.groups import TOLERANCE
 from radtune.data.split import SURE, read_index, read_scan
 from radtune.files import write_json, write_jsonl
+from radtune.shards import SPLITS
 
 _FORMS = {"JSON_RECORD": "JSON_RECORD.bloc"}  # where coordinates stand, if not in the answer itself
 

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-SPLITS = ("train", "validation", "test")
+from radtune.shards import SPLITS
+
 TOLERANCE = 0.01  # of all rows, by which a split may miss its share
 SURE = 10  # bits of 256: one slice with two rectangles has 7 at most, measured; such images join whatever the size
 _CHUNK = 16  # bits; two hashes that differ in fewer than twice as many bits as there are chunks have a near one
@@ -86,6 +86,7 @@ def group_rows(*keys: pa.Array, near: Near | None = None, largest: float = 1) ->
     pairs among the unique values of the last column, in order of appearance; beyond SURE bits they join no group to
     more than the share `largest` of the rows.
     """
+    import pyarrow.compute as pc
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -185,6 +186,8 @@ def near_leakage(splits: Sequence[str], hashes: pa.Array, near: Near) -> dict[st
     """How many different pictures (hashes) each split has, and how many of validation and test have one like them, or
     the very same, in train.
     """
+    import pyarrow.compute as pc
+
     unique = pc.unique(hashes)
     codes = pc.index_in(hashes, unique).to_numpy()
     inside = {split: np.zeros(len(unique), bool) for split in SPLITS}

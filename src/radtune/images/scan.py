@@ -75,23 +75,24 @@ def scan(
                 if found:
                     row |= {"box": found.box, "box_confidence": found.confidence}
                 grey = read.to_grey(pixels)
-                row["likeness"] = likeness(grey, found)
+                row["likeness"] = thumbnail(grey, found)
                 for add in adds:
                     add(sha256, pixels, grey, found)
             except Unusable as error:
                 row["reason"] = error.reason
             rows.append(row)
+    for row in rows:  # in one go: between the large pictures it takes three times as long
+        if "likeness" in row:
+            row["likeness"] = likeness(row["likeness"])
     with replacing(out) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary)
 
 
-def likeness(grey: Pixels, found: Found | None) -> bytes:
-    """256-bit perceptual hash (imagehash.dhash) of the picture without the rectangle: like pictures differ in few bits.
+def thumbnail(grey: Pixels, found: Found | None) -> Pixels:
+    """The picture in 32 x 32 pixels without the rectangle: its lines take the colour of what lies just outside.
 
-    The rectangle's lines take the colour of what lies just outside, so that one slice with two boxes is recognised.
+    So one slice with two boxes is recognised.
     """
-    import imagehash
-
     if found:
         grey = grey.copy()
         x1, y1, x2, y2 = found.box
@@ -102,5 +103,11 @@ def likeness(grey: Pixels, found: Found | None) -> bytes:
         grey[y2 - inside + 1 : bottom + 1, across] = grey[min(bottom, len(grey) - 1), across]
         grey[down, left : x1 + inside] = grey[down, left, None]
         grey[down, x2 - inside + 1 : right + 1] = grey[down, min(right, grey.shape[1] - 1), None]
-    small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def likeness(small: Pixels) -> bytes:
+    """256-bit perceptual hash (imagehash.dhash) of a thumbnail: like pictures differ in few bits."""
+    import imagehash
+
     return np.packbits(imagehash.dhash(Image.fromarray(small), _HASH).hash).tobytes()

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from radtune.files import read_json
 from radtune.report.words import Words, said, t
+from radtune.shards import SPLITS
 
-SPLITS = ("train", "validation", "test")
 LISTED = 3  # disagreeing rows shown of each kind
 
 

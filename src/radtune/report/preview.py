@@ -26,9 +26,9 @@ from PIL import Image
 from radtune.files import UserError, write_text
 from radtune.frames import Box, Edges, Frame, Letterbox
 from radtune.report import figures, gallery
-from radtune.report.data_section import SPLITS, data_section
+from radtune.report.data_section import data_section
 from radtune.report.template import render
-from radtune.shards import read_image
+from radtune.shards import SPLITS, read_image
 
 CHUNK = 1 << 20  # characters of a ShareGPT file read at once
 CANDIDATES = 2000  # rows of a split and tag that are looked at for the one to show

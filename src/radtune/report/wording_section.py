@@ -11,9 +11,9 @@ import numpy as np
 from radtune.files import read_json
 from radtune.report import figures
 from radtune.report.words import join, said, t
+from radtune.shards import SPLITS
 
 FIXED = ("chatty", "vague", "empty", "boilerplate")  # kinds whose notes are our own words, not the data's
-SPLITS = ("train", "validation", "test")
 
 
 def wording_section(wording: Path, cleaned: Sequence[Path], experiments: Mapping[str, Any]) -> dict[str, Any]:
