@@ -1,8 +1,8 @@
 """Seconds of `snakemake --cores 2 -- prepare`, start included, against the public recipe on the same rows and cores.
 
-python bench/prepare.py [--images 5000] [--shards 4] [--cores 2]
+python bench/prepare.py [--images 5000] [--shards 2] [--cores 2]
 
-Six rows an image. Images are real slices where RADTUNE_REAL_DATA names them, else phantoms. Nothing is deleted before
+Six rows an image; of real slices, shards of 570 MB (the hub's have 450). Images are real slices where RADTUNE_REAL_DATA names them, else phantoms. Nothing is deleted before
 both are timed, as a file system that has just lost thousands of files makes new ones slowly. Where the time goes is
 printed by rule, from Snakemake's own benchmark files.
 """
@@ -52,7 +52,7 @@ def by_rule(benchmarks: Path) -> dict[str, list[float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in (("images", 5000), ("shards", 4), ("cores", 2)):
+    for name, default in (("images", 5000), ("shards", 2), ("cores", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
     arguments = parser.parse_args()
     cores = str(arguments.cores)

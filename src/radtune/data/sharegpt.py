@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from radtune.data.answers import render
 from radtune.data.prompts import choose, read_prompts, taught
-from radtune.files import UserError, read_json, replacing, write_json, write_text
+from radtune.files import UserError, read_json, replacing, write_bytes, write_json
 from radtune.frames import read_geometry
 from radtune.shards import SPLITS
 
@@ -48,7 +48,7 @@ def write_sharegpt(
     asked, limit = taught(prompts, wordings, constraint)
     places = {sha256: (f"{media}/{file}", letterbox) for sha256, file, letterbox in read_geometry(geometry)}
     dropped, rewritten = _read_cleaned(cleaned)
-    lines: dict[str, list[str]] = {split: [] for split in SPLITS}
+    lines: dict[str, list[bytes]] = {split: [] for split in SPLITS}
     names = ["status", "sample", "tag", "group", "split", "image_sha256", "parts"]
     with pq.ParquetFile(samples) as file:  # pyarrow's filters would load its datasets: a tenth of a start
         rows = file.read(names)
@@ -64,11 +64,11 @@ def write_sharegpt(
         prompt = choose(asked, seed, id, tag) + (f"\n{limit}" if limit else "")
         messages = [{"role": "user", "content": f"<image>{prompt}"}, {"role": "assistant", "content": answer}]
         entry = {"id": id, "tag": tag, "group": group, "messages": messages, "images": [file]}
-        lines[split].append(orjson.dumps(entry).decode())
+        lines[split].append(orjson.dumps(entry))
     with replacing(out) as folder:
         folder.mkdir()
         for split in SPLITS:
-            write_text(folder / f"{split}.json", _array(lines[split]))
+            write_bytes(folder / f"{split}.json", _array(lines[split]))
         write_json(folder / "dataset_info.json", {split: {"file_name": f"{split}.json"} | _FILE for split in SPLITS})
 
 
@@ -95,10 +95,10 @@ def reword(sharegpt: Path, prompts: Path, out: Path, *, seed: int, wordings: int
         if asked not in user["content"]:
             raise UserError(f"{sharegpt}: sample {id} was not asked as {prompts} says; write it again with this file.")
         user = user | {"content": user["content"].replace(asked, choose(unseen, seed, id, tag), 1)}
-        lines.append(orjson.dumps(entry | {"messages": [user, *rest]}).decode())
-    write_text(out, _array(lines))
+        lines.append(orjson.dumps(entry | {"messages": [user, *rest]}))
+    write_bytes(out, _array(lines))
 
 
-def _array(lines: list[str]) -> str:
+def _array(lines: list[bytes]) -> bytes:
     """A JSON array with one entry a line: quick to write, to read in part, and to compare."""
-    return "[\n" + ",\n".join(lines) + "\n]\n"
+    return b"[\n" + b",\n".join(lines) + b"\n]\n"
