@@ -64,7 +64,7 @@ def main() -> None:
         pixels = [picture.pixels for picture in each("decode", read.decode, datas)]
         greys = each("grey", read.to_grey, pixels)
         found = each("rectangle", lambda p: overlay.find_box(p) if p.ndim == 3 else None, pixels)
-        each("perceptual hash", lambda g, f: likeness(thumbnail(g, f)), greys, found)
+        each("perceptual hash", lambda g, f: likeness(thumbnail(g.copy(), f)), greys, found)
         clahe = each("CLAHE", lambda grey: cv2.createCLAHE(2.0, (8, 8)).apply(grey), greys)
         each("letterbox", lambda grey: letterbox(grey, 448), clahe)
         each("CLAHE, letterbox and encode", lambda p, g, f: render(p, g, f, RECIPE), pixels, greys, found)

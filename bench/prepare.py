@@ -2,9 +2,9 @@
 
 python bench/prepare.py [--images 5000] [--shards 2] [--cores 2]
 
-Six rows an image; of real slices, shards of 570 MB (the hub's have 450). Images are real slices where RADTUNE_REAL_DATA names them, else phantoms. Nothing is deleted before
-both are timed, as a file system that has just lost thousands of files makes new ones slowly. Where the time goes is
-printed by rule, from Snakemake's own benchmark files.
+Six rows an image. Images are real slices where RADTUNE_REAL_DATA names them (5,000 to two shards make 570 MB each; the
+hub's have 450), else phantoms. Nothing is deleted before both are timed, as a file system that has just lost thousands
+of files makes new ones slowly. Where the time goes is printed by rule, from Snakemake's own benchmark files.
 """
 
 import argparse

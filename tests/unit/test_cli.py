@@ -1,5 +1,6 @@
 """The command line: one sentence for a mistake, and a start without heavy imports."""
 
+import json
 import os
 import subprocess
 import sys
@@ -68,6 +69,27 @@ def test_every_command_has_help_and_loads_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""
     assert {"index", "train", "predict", "evaluate", "report"} <= set(app)
+
+
+def loaded(program: str, *modules: str) -> str:
+    """Which of `modules` a program has imported at its end."""
+    program = f"import sys; {program}; sys.exit(str([m for m in {modules} if m in sys.modules] or ''))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    return done.stderr.strip()
+
+
+def test_the_workflow_reads_its_config_without_the_command_line() -> None:
+    assert loaded("import radtune.config", "cyclopts", "numpy") == ""
+    assert loaded("import radtune.cli", "cyclopts", "numpy") == "['cyclopts']"
+
+
+def test_a_shard_is_indexed_without_what_makes_a_start_slow(phantoms: Path, tmp_path: Path) -> None:
+    columns = json.dumps({name: name for name in ("id", "image", "question", "text")})
+    files = [f"--shard={next(phantoms.glob('train*.parquet'))}", f"--out={tmp_path / 'index.parquet'}"]
+    command = ["radtune", "index", *files, "--split=train", f"--columns={columns}"]
+    program = f"import radtune.cli; sys.argv = {command}; radtune.cli.main()"
+    assert loaded(program, "pandas", "pyarrow.compute", "pyarrow.dataset", "cv2") == ""
+    assert (tmp_path / "index.parquet").exists()
 
 
 @pytest.mark.parametrize(("device", "disabled"), [("/dev/null", None), ("/dev/no-such-gpu", "1")])

@@ -34,6 +34,7 @@ FINDING = (
         ("It covers 3.4 % of the image.", None, None, None, 3.4),
         ("It covers 3,4% of the image.", None, None, None, 3.4),
         ("about 3 per cent of the area", None, None, None, 3.0),
+        ("a 250% zoom covers the picture by 12%", None, None, None, 12.0),
         ("a size of about 3 percent", None, None, None, 3.0),
         ("占图像面积的3.5%", None, None, None, 3.5),
         ("约3％的影像为高密度影，占位效应不明显，90%可信", None, None, "hyperdense", 3.0),

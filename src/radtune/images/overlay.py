@@ -69,7 +69,8 @@ def find_box(pixels: Pixels) -> Found | None:
 
 def excess_of(pixels: Pixels) -> Pixels:
     """How far green stands above red and blue, 0..255."""
-    red, green, blue = cv2.split(pixels)
+    planes = [np.empty(pixels.shape[:2], np.uint8) for _ in range(3)]  # OpenCV's own are copied: four times as long
+    red, green, blue = cv2.split(pixels, planes)
     return np.asarray(cv2.subtract(green, cv2.max(red, blue)))
 
 

@@ -75,9 +75,9 @@ def scan(
                 if found:
                     row |= {"box": found.box, "box_confidence": found.confidence}
                 grey = read.to_grey(pixels)
-                row["likeness"] = thumbnail(grey, found)
                 for add in adds:
                     add(sha256, pixels, grey, found)
+                row["likeness"] = thumbnail(grey, found)
             except Unusable as error:
                 row["reason"] = error.reason
             rows.append(row)
@@ -89,12 +89,10 @@ def scan(
 
 
 def thumbnail(grey: Pixels, found: Found | None) -> Pixels:
-    """The picture in 32 x 32 pixels without the rectangle: its lines take the colour of what lies just outside.
-
-    So one slice with two boxes is recognised.
+    """The picture in 32 x 32 pixels without the rectangle, so that one slice with two boxes is recognised: its lines
+    take, in `grey` itself, the colour of what lies just outside.
     """
     if found:
-        grey = grey.copy()
         x1, y1, x2, y2 = found.box
         out, inside = _OUTSIDE, _INSIDE
         left, top, right, bottom = max(0, x1 - out), max(0, y1 - out), x2 + out, y2 + out
