@@ -59,6 +59,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_rows(folder / "rows", arguments.images, arguments.shards)
+        os.sync()  # or the first to run would wait for the disk to take what was written here
         rows = sum(pq.read_metadata(path).num_rows for path in (folder / "rows").glob("*.parquet"))
         config = {
             "results": str(folder / "results"),
