@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -294,7 +295,7 @@ WHERE = [
 @pytest.mark.parametrize(("bloc", "form"), WHERE)
 def test_forms_of_bloc_are_named_and_kept(bloc: str, form: str) -> None:
     text = "<JSON_RECORD>" + str(RECORD).replace("[1, 2, 3, 4]", bloc)
-    parts = json.loads(json.dumps(parse("JSON_RECORD", text)))  # as it travels between the stages
+    parts = orjson.loads(orjson.dumps(parse("JSON_RECORD", text)))  # as it travels between the stages
     assert parts["bloc_form"] == form
     assert form in FORMS
     assert ("bloc_values" in parts) == ("10" in bloc and form in ("list", "mapping"))
@@ -415,7 +416,7 @@ PIECES = st.lists(
 @given(st.sampled_from(TAGS), st.one_of(st.text(max_size=300), PIECES), st.booleans(), st.sampled_from(BOXES))
 def test_any_text_is_parsed_or_has_a_reason(tag: str, text: str, tagged: bool, box: str) -> None:
     with contextlib.suppress(Unusable):  # the one exception that a text may raise
-        parts = json.loads(json.dumps(parse(tag, f"<{tag}>{text}" if tagged else text)))
+        parts = orjson.loads(orjson.dumps(parse(tag, f"<{tag}>{text}" if tagged else text)))
         for record in ("json", "reference"):
             rendered = render(tag, parts, record=record, box=box, letterbox=SQUARE)
             assert rendered.strip()

@@ -8,17 +8,22 @@ relative to the media folder).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import chain, repeat
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pyarrow.parquet as pq
 
 from radtune.data.answers import render
 from radtune.data.prompts import choose, read_prompts, taught
-from radtune.files import UserError, read_json, replacing, write_bytes, write_json
+from radtune.files import UserError, read_json, replacing, write_json
 from radtune.frames import read_geometry
 from radtune.shards import SPLITS
 
+_ROWS = 4096  # at a time
 _FILE = {
     "formatting": "sharegpt",
     "columns": {"messages": "messages", "images": "images"},
@@ -48,28 +53,30 @@ def write_sharegpt(
     asked, limit = taught(prompts, wordings, constraint)
     places = {sha256: (f"{media}/{file}", letterbox) for sha256, file, letterbox in read_geometry(geometry)}
     dropped, rewritten = _read_cleaned(cleaned)
-    lines: dict[str, list[bytes]] = {split: [] for split in SPLITS}
-    names = ["status", "sample", "tag", "group", "split", "image_sha256", "parts"]
-    with pq.ParquetFile(samples) as file:  # pyarrow's filters would load its datasets: a tenth of a start
-        rows = file.read(names)
-    for status, id, tag, group, split, sha256, parts in zip(*(rows[name].to_pylist() for name in names), strict=True):
-        if status != "kept":
-            continue
-        if split != "test":  # which stays as delivered, or experiments could not be compared
-            if (id, tag) in dropped:
-                continue
-            parts = rewritten.get((id, tag), parts)
-        file, letterbox = places[sha256]
-        answer = render(tag, orjson.loads(parts), record=record, box=box, letterbox=letterbox)
-        prompt = choose(asked, seed, id, tag) + (f"\n{limit}" if limit else "")
-        messages = [{"role": "user", "content": f"<image>{prompt}"}, {"role": "assistant", "content": answer}]
-        entry = {"id": id, "tag": tag, "group": group, "messages": messages, "images": [file]}
-        lines[split].append(orjson.dumps(entry))
-    with replacing(out) as folder:
+    with replacing(out) as folder, ExitStack() as stack:
         folder.mkdir()
-        for split in SPLITS:
-            write_bytes(folder / f"{split}.json", _array(lines[split]))
+        adds = {split: stack.enter_context(_writing(folder / f"{split}.json")) for split in SPLITS}
+        for status, id, tag, group, split, sha256, parts in _rows(samples):
+            if status != "kept":
+                continue
+            if split != "test":  # which stays as delivered, or experiments could not be compared
+                if (id, tag) in dropped:
+                    continue
+                parts = rewritten.get((id, tag), parts)
+            file, letterbox = places[sha256]
+            answer = render(tag, orjson.loads(parts), record=record, box=box, letterbox=letterbox)
+            prompt = choose(asked, seed, id, tag) + (f"\n{limit}" if limit else "")
+            messages = [{"role": "user", "content": f"<image>{prompt}"}, {"role": "assistant", "content": answer}]
+            adds[split]({"id": id, "tag": tag, "group": group, "messages": messages, "images": [file]})
         write_json(folder / "dataset_info.json", {split: {"file_name": f"{split}.json"} | _FILE for split in SPLITS})
+
+
+def _rows(samples: Path) -> Iterator[tuple[str, ...]]:
+    """status, sample, tag, group, split, image_sha256 and parts of each row; a filter would load pyarrow's datasets."""
+    names = ["status", "sample", "tag", "group", "split", "image_sha256", "parts"]
+    with pq.ParquetFile(samples) as file:
+        for batch in file.iter_batches(batch_size=_ROWS, columns=names):
+            yield from zip(*(batch[name].to_pylist() for name in names), strict=True)
 
 
 def _read_cleaned(path: Path | None) -> tuple[set[tuple[str, str]], dict[tuple[str, str], str]]:
@@ -86,19 +93,27 @@ def reword(sharegpt: Path, prompts: Path, out: Path, *, seed: int, wordings: int
     was made with; UserError where they are not.
     """
     seen, unseen = taught(prompts, wordings, constraint=False)[0], read_prompts(prompts).unseen
-    lines = []
-    for entry in read_json(sharegpt):
-        id, tag = entry["id"], entry["tag"]
-        if tag not in unseen:
-            continue
-        asked, (user, *rest) = choose(seen, seed, id, tag), entry["messages"]
-        if asked not in user["content"]:
-            raise UserError(f"{sharegpt}: sample {id} was not asked as {prompts} says; write it again with this file.")
-        user = user | {"content": user["content"].replace(asked, choose(unseen, seed, id, tag), 1)}
-        lines.append(orjson.dumps(entry | {"messages": [user, *rest]}))
-    write_bytes(out, _array(lines))
+    with replacing(out) as temporary, _writing(temporary) as add:
+        for entry in read_json(sharegpt):
+            id, tag = entry["id"], entry["tag"]
+            if tag not in unseen:
+                continue
+            old, new = choose(seen, seed, id, tag), choose(unseen, seed, id, tag)
+            user, *rest = entry["messages"]
+            if old not in user["content"]:
+                why = f"sample {id} was not asked as {prompts} says; write it again with this file"
+                raise UserError(f"{sharegpt}: {why}.")
+            add(entry | {"messages": [user | {"content": user["content"].replace(old, new, 1)}, *rest]})
 
 
-def _array(lines: list[bytes]) -> bytes:
-    """A JSON array with one entry a line: quick to write, to read in part, and to compare."""
-    return b"[\n" + b",\n".join(lines) + b"\n]\n"
+@contextmanager
+def _writing(path: Path) -> Iterator[Callable[[dict[str, Any]], int]]:
+    """Yield `add(entry)`; at `path` comes a JSON array with one entry a line: to be read in part, and compared.
+
+    Each goes to the file at once: kept, the bytes of orjson take ten times their length.
+    """
+    with path.open("wb") as file:
+        file.write(b"[")
+        separators = chain([b"\n"], repeat(b",\n"))
+        yield lambda entry: file.write(next(separators) + orjson.dumps(entry))
+        file.write(b"\n]\n")
