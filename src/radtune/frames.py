@@ -129,8 +129,9 @@ def read_geometry(paths: Sequence[Path]) -> Iterator[tuple[str, str, Letterbox]]
     """Of each image in the shards' geometry: its sha256, its SHARD/FILE in the recipe's folder, its letterbox."""
     import pyarrow.parquet as pq
 
+    names = ["image_sha256", "file", *Letterbox._fields]
     for path in sorted(paths):
         with pq.ParquetFile(path) as shard:
-            table = shard.read(["image_sha256", "file", *Letterbox._fields])
-        for sha256, file, *numbers in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            table = shard.read(names)
+        for sha256, file, *numbers in zip(*(table[name].to_pylist() for name in names), strict=True):
             yield sha256, f"{path.stem}/{file}", Letterbox(*numbers)

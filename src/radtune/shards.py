@@ -63,16 +63,17 @@ def owned_rows(shard: Path, images: Path) -> dict[int, str]:
     owned: dict[int, str] = {}
     # pyarrow's own filters would load its datasets, a tenth of a start
     with pq.ParquetFile(images, read_dictionary=["shard"]) as file:
+        place = file.schema.names.index("shard")
         for group in range(file.num_row_groups):
-            span = file.metadata.row_group(group).column(0).statistics
+            span = file.metadata.row_group(group).column(place).statistics
             if span.min <= shard.stem <= span.max:
-                table = file.read_row_group(group)
-                shards, *columns = (column.combine_chunks() for column in table.columns)
-                names = shards.dictionary.to_pylist()
-                ours = np.flatnonzero(np.array([name == shard.stem for name in names])[shards.indices.to_numpy()])
-                if len(ours):  # they stand together
-                    rows, digests = (column.slice(ours[0], len(ours)).to_pylist() for column in columns)
-                    owned |= zip(rows, digests, strict=True)
+                table = file.read_row_group(group).combine_chunks()
+                shards = table["shard"].chunk(0)
+                ours = np.array([name == shard.stem for name in shards.dictionary.to_pylist()])
+                rows = np.flatnonzero(ours[shards.indices.to_numpy()])
+                if len(rows):  # they stand together
+                    table = table.slice(rows[0], len(rows))
+                    owned |= zip(table["row"].to_pylist(), table["image_sha256"].to_pylist(), strict=True)
     return owned
 
 

@@ -183,7 +183,8 @@ def shard(tmp_path: Path) -> tuple[Path, Path]:
     rows = [{"image": {"bytes": data, "path": None}} for data in (good, good, broken, encode(textured(64, 128)))]
     file, images = tmp_path / "s.parquet", tmp_path / "images.parquet"
     pq.write_table(pa.Table.from_pylist(rows), file, row_group_size=2)
-    pq.write_table(pa.table({"shard": ["s", "s", "s", "t"], "row": [0, 2, 3, 0], "image_sha256": list("abcd")}), images)
+    places = {"row": [0, 2, 3, 0], "image_sha256": list("abcd"), "shard": ["s", "s", "s", "t"]}
+    pq.write_table(pa.table(places), images)
     return file, images
 
 
