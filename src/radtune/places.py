@@ -38,11 +38,13 @@ _PLACE = re.compile(
     rf"\b(?:{_COMPOUND})\b|\b(?:{_ANY})(?=(?:(?:\s+and\s+|[\s,-]+)(?:{_ANY}))*\s+(?:part|portion|region|area|section"
     r"|side|corner|quadrant|third|of the (?:image|picture|scan))\b)"
 )
-_SHARE = r"(?:[.,]\d+)?)\s*(?:[%％]|per ?cent)"
+_DECIMALS, _PERCENT = r"(?:[.,]\d+)?", r"\s*(?:[%％]|per ?cent)"
 # Two, each of which knows how a match begins: as one pattern they took three times as long
 _AREA = (
-    re.compile(rf"(?:occup|cover|compris|account|area|size|占(?!位)|面积|大小|覆盖)[^.%％。]{{0,60}}?(\d+{_SHARE}"),
-    re.compile(rf"(\d(?<!\d\d)\d*{_SHARE}[^.%％。]{{0,40}}?(?:image|area|picture|图像|影像|面积)"),
+    re.compile(
+        rf"(?:occup|cover|compris|account|area|size|占(?!位)|面积|大小|覆盖)[^.%％。]{{0,60}}?(\d+{_DECIMALS}){_PERCENT}"
+    ),
+    re.compile(rf"(\d(?<!\d\d)\d*{_DECIMALS}){_PERCENT}[^.%％。]{{0,40}}?(?:image|area|picture|图像|影像|面积)"),
 )
 _PERCENT_WORDS = re.compile("百分之([零一二两三四五六七八九十点.0-9]+)")
 _TENS = re.compile(r"(\d?)十(\d?)")

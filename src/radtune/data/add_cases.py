@@ -8,7 +8,6 @@ similarity and the whole answer. Files of splits for which no cases are given st
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from radtune.cases import read_wording, with_cases
-from radtune.files import UserError, read_json, replacing, write_text
+from radtune.data.sharegpt import writing_entries
+from radtune.files import UserError, read_json, replacing
 from radtune.shards import SPLITS
 
 Record = dict[str, Any]
@@ -28,7 +28,6 @@ def add_cases(sharegpt: Path, cases: list[Path], prompts: Path, out: Path, *, k:
     own group.
     """
     wording = read_wording(prompts)
-    encode = json.JSONEncoder(ensure_ascii=False).encode
     train = read_json(sharegpt / "train.json")
     answers = {(record["images"][0], record["tag"]): record["messages"][-1]["content"] for record in reversed(train)}
     group_of = {record["images"][0]: record["group"] for record in train}
@@ -41,17 +40,16 @@ def add_cases(sharegpt: Path, cases: list[Path], prompts: Path, out: Path, *, k:
                 shutil.copy(sharegpt / f"{split}.json", folder)
                 continue
             near = _read_cases(given[split])
-            lines = []
-            for record in read_json(sharegpt / f"{split}.json"):
-                found = _chosen(record, near, answers, k, given[split])
-                if any(group_of[case["image"]] == record["group"] for case in found):
-                    raise UserError(
-                        f"{given[split]}: a case of sample {record['id']} is of its own group; find them anew."
-                    )
-                turn = record["messages"][-2]
-                turn["content"] = with_cases(turn["content"], [case["answer"] for case in found], wording, characters)
-                lines.append(encode(record | {"cases": found}))
-            write_text(folder / f"{split}.json", "[\n" + ",\n".join(lines) + "\n]\n")
+            with writing_entries(folder / f"{split}.json") as add:
+                for record in read_json(sharegpt / f"{split}.json"):
+                    found = _chosen(record, near, answers, k, given[split])
+                    if any(group_of[case["image"]] == record["group"] for case in found):
+                        raise UserError(
+                            f"{given[split]}: a case of sample {record['id']} is of its own group; find them anew."
+                        )
+                    turn, said = record["messages"][-2], [case["answer"] for case in found]
+                    turn["content"] = with_cases(turn["content"], said, wording, characters)
+                    add(record | {"cases": found})
 
 
 def _read_cases(path: Path) -> dict[str, list[Record]]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from radtune.shards import SPLITS
 
@@ -86,7 +87,6 @@ def group_rows(*keys: pa.Array, near: Near | None = None, largest: float = 1) ->
     pairs among the unique values of the last column, in order of appearance; beyond SURE bits they join no group to
     more than the share `largest` of the rows.
     """
-    import pyarrow.compute as pc
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -186,8 +186,6 @@ def near_leakage(splits: Sequence[str], hashes: pa.Array, near: Near) -> dict[st
     """How many different pictures (hashes) each split has, and how many of validation and test have one like them, or
     the very same, in train.
     """
-    import pyarrow.compute as pc
-
     unique = pc.unique(hashes)
     codes = pc.index_in(hashes, unique).to_numpy()
     inside = {split: np.zeros(len(unique), bool) for split in SPLITS}

@@ -55,7 +55,7 @@ def write_sharegpt(
     dropped, rewritten = _read_cleaned(cleaned)
     with replacing(out) as folder, ExitStack() as stack:
         folder.mkdir()
-        adds = {split: stack.enter_context(_writing(folder / f"{split}.json")) for split in SPLITS}
+        adds = {split: stack.enter_context(writing_entries(folder / f"{split}.json")) for split in SPLITS}
         for status, id, tag, group, split, sha256, parts in _rows(samples):
             if status != "kept":
                 continue
@@ -93,7 +93,7 @@ def reword(sharegpt: Path, prompts: Path, out: Path, *, seed: int, wordings: int
     was made with; UserError where they are not.
     """
     seen, unseen = taught(prompts, wordings, constraint=False)[0], read_prompts(prompts).unseen
-    with replacing(out) as temporary, _writing(temporary) as add:
+    with replacing(out) as temporary, writing_entries(temporary) as add:
         for entry in read_json(sharegpt):
             id, tag = entry["id"], entry["tag"]
             if tag not in unseen:
@@ -107,7 +107,7 @@ def reword(sharegpt: Path, prompts: Path, out: Path, *, seed: int, wordings: int
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[Callable[[dict[str, Any]], int]]:
+def writing_entries(path: Path) -> Iterator[Callable[[dict[str, Any]], int]]:
     """Yield `add(entry)`; at `path` comes a JSON array with one entry a line: to be read in part, and compared.
 
     Each goes to the file at once: kept, the bytes of orjson take ten times their length.
