@@ -6,13 +6,14 @@ An image's bytes are repeated in every row (and often in several shards); images
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from radtune.files import UserError
 
@@ -81,7 +82,7 @@ def owned_images(shard: Path, owned: dict[int, str], column: str) -> Iterator[tu
     """(image_sha256, bytes) of each owned row, in row order; row groups that own nothing are not read."""
     file = open_shard(shard, column)
     first = 0
-    with tqdm(total=len(owned), unit="image", desc=shard.stem, disable=None) as progress:
+    with progress(shard.stem, len(owned), "image") as done:
         for group in range(file.num_row_groups):
             rows = range(first, first + file.metadata.row_group(group).num_rows)
             first = rows.stop
@@ -94,8 +95,22 @@ def owned_images(shard: Path, owned: dict[int, str], column: str) -> Iterator[tu
                 for i in range(len(values)):
                     if row in owned:
                         yield owned[row], values[i].as_py() or b""
-                        progress.update()
+                        done(1)
                     row += 1
+
+
+@contextmanager
+def progress(name: str, total: int, unit: str) -> Iterator[Callable[[int], object]]:
+    """A bar on a terminal; yields what to call with how many more are done. Elsewhere tqdm, a tenth of a start, is not
+    even imported.
+    """
+    if not sys.stderr.isatty():
+        yield lambda more: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=unit, desc=name) as bar:
+        yield bar.update
 
 
 def read_image(shard: Path, row: int, column: str) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 
 from radtune import cli
 from radtune.cli import app
+from radtune.shards import progress
 
 
 def radtune(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -88,8 +89,19 @@ def test_a_shard_is_indexed_without_what_makes_a_start_slow(phantoms: Path, tmp_
     files = [f"--shard={next(phantoms.glob('train*.parquet'))}", f"--out={tmp_path / 'index.parquet'}"]
     command = ["radtune", "index", *files, "--split=train", f"--columns={columns}"]
     program = f"import radtune.cli; sys.argv = {command}; radtune.cli.main()"
-    assert loaded(program, "pandas", "pyarrow.compute", "pyarrow.dataset", "cv2") == ""
+    assert loaded(program, "pandas", "pyarrow.compute", "pyarrow.dataset", "cv2", "tqdm") == ""
     assert (tmp_path / "index.parquet").exists()
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_terminal_shows_progress_and_a_log_does_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], watched: bool
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: watched)
+    with progress("train-0", 128, "row") as done:
+        done(64)
+        done(64)
+    assert ("train-0: 100%" in capsys.readouterr().err) == watched
 
 
 @pytest.mark.parametrize(("device", "disabled"), [("/dev/null", None), ("/dev/no-such-gpu", "1")])

@@ -16,13 +16,12 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from radtune.data.agreement import stated
 from radtune.data.answers import Parts, parse, tag_of
 from radtune.files import read_json, replacing, write_json
 from radtune.reasons import Reason, Unusable
-from radtune.shards import BATCH, open_shard
+from radtune.shards import BATCH, open_shard, progress
 
 SCHEMA = pa.schema(
     [
@@ -57,7 +56,7 @@ def index(shard: Path, split: str, out: Path, columns: dict[str, str]) -> None:
     with (
         replacing(out) as temporary,
         pq.ParquetWriter(temporary, SCHEMA.with_metadata(metadata), compression="zstd") as writer,
-        tqdm(total=file.metadata.num_rows, unit="row", desc=shard.stem, disable=None) as progress,
+        progress(shard.stem, file.metadata.num_rows, "row") as done,
     ):
         rows: list[dict[str, Any]] = []
         names = [columns["image"], *texts, *kins]
@@ -72,7 +71,7 @@ def index(shard: Path, split: str, out: Path, columns: dict[str, str]) -> None:
             if len(rows) >= _ROW_GROUP:
                 writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
                 rows = []
-            progress.update(len(batch))
+            done(len(batch))
         writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
 
 

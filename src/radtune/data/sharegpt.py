@@ -112,7 +112,7 @@ def writing_entries(path: Path) -> Iterator[Callable[[dict[str, Any]], int]]:
 
     Each goes to the file at once: kept, the bytes of orjson take ten times their length.
     """
-    with path.open("wb") as file:
+    with path.open("wb", buffering=2**20) as file:
         file.write(b"[")
         separators = chain([b"\n"], repeat(b",\n"))
         yield lambda entry: file.write(next(separators) + orjson.dumps(entry))
