@@ -8,8 +8,9 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,18 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file if line.strip()]
+
+
+@contextmanager
+def writing_entries(path: Path) -> Iterator[Callable[[dict[str, Any]], int]]:
+    """Yield `add(entry)`; at `path` comes a JSON array with one entry a line: to be read in part, and compared.
+
+    Each goes to the file at once: kept, the bytes of orjson take ten times their length.
+    """
+    import orjson  # not every image has it
+
+    with path.open("wb", buffering=2**20) as file:
+        file.write(b"[")
+        separators = chain([b"\n"], repeat(b",\n"))
+        yield lambda entry: file.write(next(separators) + orjson.dumps(entry))
+        file.write(b"\n]\n")

@@ -14,8 +14,8 @@ def images() -> dict[str, Path]:
     script = ROOT / "tests" / "cluster" / "build_images.sh"
     with alone("images"):
         for format, names in (("sif", ["prepare"]), ("folder", ["train", "evaluate"])):
-            built = subprocess.run(["env", f"FORMAT={format}", script, *names], stderr=subprocess.PIPE, text=True)
-            if built.returncode:
-                pytest.fail(f"{script.name} {' '.join(names)}: {built.stderr[-2000:]}", pytrace=False)
+            done = subprocess.run(["env", f"FORMAT={format}", script, *names], stderr=subprocess.PIPE, text=True)
+            if done.returncode:
+                pytest.fail(f"{script.name} {' '.join(names)}: {done.stderr[-2000:]}", pytrace=False)
     built = yaml.safe_load((ROOT / "containers" / "build" / "images.yaml").read_text())
     return {name: ROOT / image for name, image in built.items()}

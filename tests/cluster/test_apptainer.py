@@ -165,7 +165,7 @@ def test_images_hold_tools_and_none_of_our_code(images: dict[str, Path], tmp_pat
 
 
 def test_release_enters_digests_that_rules_can_pull(images: dict[str, Path], tmp_path: Path) -> None:
-    """A registry of Debian's on this machine, a clone of the last commit; the smallest image pushed, pulled and run."""
+    """A registry of Debian's on this machine, a clone of the last commit, and the real push, pull and run."""
     clone, address = tmp_path / "clone", "127.0.0.1:5005"
     subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
     settings = {"version": 0.1, "http": {"addr": address}, "storage": {"filesystem": {"rootdirectory": str(tmp_path)}}}
@@ -179,10 +179,10 @@ def test_release_enters_digests_that_rules_can_pull(images: dict[str, Path], tmp
                 "PUSHFLAGS": "--tls-verify=false",
                 "STORE": str(ROOT / ".images"),
             }
-            command = [clone / "tests" / "cluster" / "build_images.sh", f"{address}/radtune", "prepare"]
+            command = [clone / "tests" / "cluster" / "build_images.sh", f"{address}/radtune", "evaluate"]
             subprocess.run(command, env=os.environ | environment, check=True)
-            entry = yaml.safe_load((clone / "containers" / "images.yaml").read_text())["prepare"]
-            assert re.fullmatch(rf"docker://{address}/radtune/prepare@sha256:[0-9a-f]{{64}}", entry)
+            entry = yaml.safe_load((clone / "containers" / "images.yaml").read_text())["evaluate"]
+            assert re.fullmatch(rf"docker://{address}/radtune/evaluate@sha256:[0-9a-f]{{64}}", entry)
             environment = {"APPTAINER_NOHTTPS": "1", "APPTAINER_USERNS": "1", "APPTAINER_DISABLE_CACHE": "1"}
             command = [
                 "apptainer",
@@ -191,9 +191,9 @@ def test_release_enters_digests_that_rules_can_pull(images: dict[str, Path], tmp
                 entry,
                 "python",
                 "-c",
-                "import simplejpeg; print(simplejpeg.__name__)",
+                "import sacrebleu; print(sacrebleu.__name__)",
             ]
             done = subprocess.run(command, env=os.environ | environment, check=True, capture_output=True, text=True)
-            assert done.stdout.strip() == "simplejpeg"
+            assert done.stdout.strip() == "sacrebleu"
         finally:
             registry.terminate()

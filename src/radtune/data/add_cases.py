@@ -15,8 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from radtune.cases import read_wording, with_cases
-from radtune.data.sharegpt import writing_entries
-from radtune.files import UserError, read_json, replacing
+from radtune.files import UserError, read_json, replacing, writing_entries
 from radtune.shards import SPLITS
 
 Record = dict[str, Any]

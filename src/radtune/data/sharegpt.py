@@ -8,18 +8,16 @@ relative to the media folder).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from itertools import chain, repeat
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pyarrow.parquet as pq
 
 from radtune.data.answers import render
 from radtune.data.prompts import choose, read_prompts, taught
-from radtune.files import UserError, read_json, replacing, write_json
+from radtune.files import UserError, read_json, replacing, write_json, writing_entries
 from radtune.frames import read_geometry
 from radtune.shards import SPLITS
 
@@ -104,16 +102,3 @@ def reword(sharegpt: Path, prompts: Path, out: Path, *, seed: int, wordings: int
                 why = f"sample {id} was not asked as {prompts} says; write it again with this file"
                 raise UserError(f"{sharegpt}: {why}.")
             add(entry | {"messages": [user | {"content": user["content"].replace(old, new, 1)}, *rest]})
-
-
-@contextmanager
-def writing_entries(path: Path) -> Iterator[Callable[[dict[str, Any]], int]]:
-    """Yield `add(entry)`; at `path` comes a JSON array with one entry a line: to be read in part, and compared.
-
-    Each goes to the file at once: kept, the bytes of orjson take ten times their length.
-    """
-    with path.open("wb", buffering=2**20) as file:
-        file.write(b"[")
-        separators = chain([b"\n"], repeat(b",\n"))
-        yield lambda entry: file.write(next(separators) + orjson.dumps(entry))
-        file.write(b"\n]\n")
