@@ -1,7 +1,6 @@
 """What the rules share: the resolved config, and the files that belong to a shard, a recipe, a dataset, an experiment."""
 
 import errno
-import gc
 import hashlib
 import json
 import os
@@ -15,12 +14,6 @@ from pathlib import Path
 import snakemake
 import yaml
 from snakemake.settings.types import DeploymentMethod
-
-# Snakemake imports pandas, which only the trainer has it for, at each start to look for its tables among the params: a
-# fifth of the start
-sys.modules.setdefault("pandas", None)
-# a plan's many objects stay: to look through them for garbage again and again takes a tenth of planning
-gc.set_threshold(200_000)
 
 from radtune import code
 from radtune.cases import read_wording

@@ -83,7 +83,7 @@ def replacing(path: Path) -> Iterator[Path]:
     writing the same output; see claiming() for which of the two may. That one also removes what killed jobs left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = _temporary(path)
     try:
         yield temporary
         if _claimed:
@@ -101,6 +101,15 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         remove(temporary)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def remove_at_once(folder: Path) -> None:
+    """Delete a folder as a whole: cut off, it is gone all the same, and replacing() takes away what is left."""
+    remove(folder.rename(_temporary(folder)))
 
 
 def remove(path: Path) -> None:

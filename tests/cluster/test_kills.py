@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,32 @@ from killing import CONFIG, KILLED, ROOT
 pytestmark = pytest.mark.slow
 SEED = 9
 TREES = ("data", "images", "sharegpt", "model", "predict", "evaluate")
+# Snakemake killed at one moment: a folder of images half removed; enhanced images in place, but not yet recorded.
+MOMENTS = {
+    "half removed": """
+rmtree = shutil.rmtree
+def cut_off(path, *args, **options):
+    if "images/enhanced" in str(path):
+        next(Path(path).glob("*.jpg")).unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    rmtree(path, *args, **options)
+shutil.rmtree = cut_off
+""",
+    "not recorded": """
+finished = FilePersistence.finished
+async def cut_off(self, job):
+    if job.rule.name == "enhance_shard":
+        os.kill(os.getpid(), signal.SIGKILL)
+    await finished(self, job)
+FilePersistence.finished = cut_off
+""",
+}
+IMPORTS = """
+import os, shutil, signal
+from pathlib import Path
+from snakemake.cli import main
+from snakemake.persistence.file import FilePersistence
+"""
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 
 
@@ -90,6 +117,30 @@ def test_the_documented_command_takes_a_run_through_twenty_kills(undisturbed: Pa
     assert len([name for name in contents(results) if name.endswith(".jpg")]) == 24
     assert names(results) == names(whole)  # and so nothing half-written is left, under whatever name
     assert "Nothing to be done" in killing.run(folder)  # the orphans made nothing stale
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_images_cut_off_at_the_worst_moment_are_made_again(tmp_path: Path, moment: str) -> None:
+    folder = killing.prepare(tmp_path, KILLED)
+    assert prepare(folder)[0] == 0
+    images = folder / "results" / "small" / "images" / "enhanced"
+    before = {path.name: path.read_bytes() for path in images.rglob("*.jpg")}
+    assert len(before) == 24
+    other = {"images": {"enhanced": {**KILLED["images"]["enhanced"], "clahe": {"clip_limit": 3.0}}}}
+    (folder / "other.yaml").write_text(yaml.safe_dump(other))
+    killed_there = [sys.executable, "-c", f"{IMPORTS}{MOMENTS[moment]}main()"]
+    killed = subprocess.run(
+        [*killed_there, "--cores", "1", *CONFIG, "other.yaml", "--", "prepare"],
+        cwd=folder,
+        env=killing.environment(),
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert {path.name: path.read_bytes() for path in images.rglob("*.jpg")} != before
+    killing.run(folder, "--unlock")
+    assert prepare(folder)[0] == 0  # by the config of before
+    assert {path.name: path.read_bytes() for path in images.rglob("*.jpg")} == before
 
 
 def prepare(folder: Path) -> tuple[int, str]:
