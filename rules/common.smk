@@ -1,6 +1,7 @@
 """What the rules share: the resolved config, and the files that belong to a shard, a recipe, a dataset, an experiment."""
 
 import errno
+import gc
 import hashlib
 import json
 import os
@@ -11,16 +12,55 @@ import threading
 from functools import cache
 from pathlib import Path
 
-import snakemake
+import snakemake.dag
+import snakemake.io
 import yaml
 from snakemake.settings.types import DeploymentMethod
+
+# Snakemake imports pandas, which only the trainer has it for, at each start to look for its tables among the params: a
+# fifth of the start
+sys.modules.setdefault("pandas", None)
+# a plan's many objects stay: to look through them for garbage again and again takes a tenth of planning
+gc.set_threshold(200_000)
 
 from radtune import code
 from radtune.cases import read_wording
 from radtune.config import resolve
 from radtune.data.prompts import read_prompts, taught
-from radtune.files import UserError, disk_error, write_json
+from radtune.files import UserError, disk_error, remove_at_once, write_json
 from radtune.hubs import list_files
+
+
+def whole_folders(remove):
+    """Snakemake empties an output folder file by file, before the job's mark stands: a kill in between would leave a
+    part of it that counts as complete.
+    """
+
+    async def mended(file, **options):
+        folder = Path(file)
+        if options.get("remove_non_empty_dir") and folder.is_dir() and not folder.is_symlink():
+            remove_at_once(folder)
+        else:
+            await remove(file, **options)
+
+    return mended
+
+
+def marks_behind_checkpoints(update):
+    """Snakemake looks for outputs whose job was cut off before it knows the jobs that a checkpoint adds: what these left
+    would count as complete, and as made by the config of the last run that recorded it.
+    """
+
+    async def mended(dag):
+        if dag.workflow.dag_settings.force_incomplete:
+            await dag.check_incomplete()
+        await update(dag)
+
+    return mended
+
+
+snakemake.io.remove = whole_folders(snakemake.io.remove)
+snakemake.dag.DAG.postprocess_after_update = marks_behind_checkpoints(snakemake.dag.DAG.postprocess_after_update)
 
 try:
     CONFIG = resolve(config)

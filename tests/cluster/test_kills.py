@@ -123,8 +123,12 @@ def test_the_documented_command_takes_a_run_through_twenty_kills(undisturbed: Pa
 def test_images_cut_off_at_the_worst_moment_are_made_again(tmp_path: Path, moment: str) -> None:
     folder = killing.prepare(tmp_path, KILLED)
     assert prepare(folder)[0] == 0
-    images = folder / "results" / "small" / "images" / "enhanced"
-    before = {path.name: path.read_bytes() for path in images.rglob("*.jpg")}
+
+    def enhanced() -> dict[str, bytes]:
+        images = folder / "results" / "small" / "images" / "enhanced"
+        return {path.name: path.read_bytes() for path in images.rglob("*.jpg")}
+
+    before = enhanced()
     assert len(before) == 24
     other = {"images": {"enhanced": {**KILLED["images"]["enhanced"], "clahe": {"clip_limit": 3.0}}}}
     (folder / "other.yaml").write_text(yaml.safe_dump(other))
@@ -137,10 +141,10 @@ def test_images_cut_off_at_the_worst_moment_are_made_again(tmp_path: Path, momen
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL
-    assert {path.name: path.read_bytes() for path in images.rglob("*.jpg")} != before
+    assert enhanced() != before
     killing.run(folder, "--unlock")
     assert prepare(folder)[0] == 0  # by the config of before
-    assert {path.name: path.read_bytes() for path in images.rglob("*.jpg")} == before
+    assert enhanced() == before
 
 
 def prepare(folder: Path) -> tuple[int, str]:
