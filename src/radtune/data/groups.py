@@ -87,42 +87,39 @@ def group_rows(*keys: pa.Array, near: Near | None = None, largest: float = 1) ->
     pairs among the unique values of the last column, in order of appearance; beyond SURE bits they join no group to
     more than the share `largest` of the rows.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    n = size = len(keys[0])
-    lefts, rights, uniques = [], [], []
-    for column in keys:
-        uniques.append(pc.unique(column.drop_null()))
-        codes = pc.index_in(column, uniques[-1], skip_nulls=True).fill_null(-1).to_numpy()
-        rows = np.flatnonzero(codes >= 0)
-        lefts.append(rows)
-        rights.append(size + codes[rows])
-        size += len(uniques[-1])
-    first = size - len(uniques[-1])
+    uniques = [pc.unique(column.drop_null()) for column in keys]
+    codes = [
+        pc.index_in(column, unique, skip_nulls=True).fill_null(-1).to_numpy().astype(np.int64)
+        for column, unique in zip(keys, uniques, strict=True)
+    ]
+    starts = np.cumsum([0, *map(len, uniques)])
+    size, last = int(starts[-1]), starts[-2]
+    pairs = []
+    for column, start in zip(codes[1:], starts[1:-1], strict=True):
+        tied = column >= 0
+        pairs.append(np.divmod(np.unique(codes[0][tied] * size + start + column[tied]), size))
     if near is not None:
         sure = near.distance <= SURE
-        lefts.append(first + near.left[sure])
-        rights.append(first + near.right[sure])
-    left, right = np.concatenate(lefts), np.concatenate(rights)
-    graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(size, size))
-    labels = connected_components(graph, directed=False)[1]
+        pairs.append((last + near.left[sure], last + near.right[sure]))
+    labels = _join(np.ones(size, int), np.concatenate(pairs, axis=1).T.tolist(), size)
     if near is not None:
-        pairs = np.sort([labels[first + side[~sure]] for side in (near.left, near.right)], axis=0).astype(np.int64)
-        _, nearest = np.unique(pairs[0] * size + pairs[1], return_index=True)  # of two groups, their nearest pair
-        pairs = pairs[:, np.sort(nearest)]
-        sizes = np.bincount(labels[:n], minlength=labels.max(initial=0) + 1)
-        labels = _join(sizes, pairs.T.tolist(), largest * n)[labels]
+        likely = np.sort([labels[last + side[~sure]] for side in (near.left, near.right)], axis=0)
+        _, nearest = np.unique(likely[0] * size + likely[1], return_index=True)  # of two groups, their nearest pair
+        sizes = np.bincount(labels[codes[0]], minlength=size)
+        labels = _join(sizes, likely[:, np.sort(nearest)].T.tolist(), largest * len(codes[0]))[labels]
     names = uniques[0]
+    order = pc.sort_indices(names)
     rank = np.empty(len(names), np.int64)
-    rank[pc.sort_indices(names).to_numpy()] = np.arange(len(names))
-    smallest = np.full(labels.max(initial=0) + 1, len(names))
-    np.minimum.at(smallest, labels[n : n + len(names)], rank)
-    return pc.utf8_slice_codeunits(names.take(pc.sort_indices(names)).take(pa.array(smallest[labels[:n]])), 0, 16)
+    rank[order.to_numpy()] = np.arange(len(names))
+    smallest = np.full(size, len(names))
+    np.minimum.at(smallest, labels[: len(names)], rank)
+    return pc.utf8_slice_codeunits(names.take(order).take(pa.array(smallest[labels[codes[0]]])), 0, 16)
 
 
 def _join(sizes: Codes, pairs: Iterable[Sequence[int]], most: float) -> Codes:
-    """Single linkage in the order of `pairs`, with a limit: the group of each of the groups whose `sizes` are given."""
+    """Single linkage in the order of `pairs`, by union-find: of each of the groups whose `sizes` are given the one that
+    it ends in, where none outgrows `most`.
+    """
     rows, parent = sizes.tolist(), list(range(len(sizes)))
 
     def root(i: int) -> int:
@@ -136,7 +133,7 @@ def _join(sizes: Codes, pairs: Iterable[Sequence[int]], most: float) -> Codes:
         if a != b and rows[a] + rows[b] <= most:
             parent[b] = a
             rows[a] += rows[b]
-    return np.array([root(i) for i in range(len(parent))])
+    return np.array([root(i) for i in range(len(parent))], np.int64)
 
 
 def split_groups(groups: Sequence[str], fractions: dict[str, float], seed: int) -> list[str]:
