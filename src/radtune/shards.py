@@ -79,14 +79,15 @@ def owned_rows(shard: Path, images: Path) -> dict[int, str]:
 
 
 def owned_images(shard: Path, owned: dict[int, str], column: str) -> Iterator[tuple[str, bytes]]:
-    """(image_sha256, bytes) of each owned row, in row order; row groups that own nothing are not read."""
+    """(image_sha256, bytes) of each owned row, in row order; row groups are read as far as they hold owned rows."""
     file = open_shard(shard, column)
     first = 0
     with progress(shard.stem, len(owned), "image") as done:
         for group in range(file.num_row_groups):
             rows = range(first, first + file.metadata.row_group(group).num_rows)
             first = rows.stop
-            if not any(row in owned for row in rows):
+            wanted = [row for row in rows if row in owned]
+            if not wanted:
                 continue
             row = rows.start
             columns = [f"{column}.bytes"]
@@ -97,6 +98,8 @@ def owned_images(shard: Path, owned: dict[int, str], column: str) -> Iterator[tu
                         yield owned[row], values[i].as_py() or b""
                         done(1)
                     row += 1
+                if row > wanted[-1]:
+                    break
 
 
 @contextmanager

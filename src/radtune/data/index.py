@@ -39,6 +39,7 @@ SCHEMA = pa.schema(
 )
 RAW_CHARS = 2000
 _ROW_GROUP = 4096
+_PARTS = 8  # of a shard; rows of one part count as equally near to its beginning
 
 
 def index(shard: Path, split: str, out: Path, columns: dict[str, str]) -> None:
@@ -120,16 +121,21 @@ def merge_index(index: list[Path], shards: Path, images: Path, manifest: Path) -
 
 
 def _owners(shards: list[str], digests: list[pa.Array], rows: list[np.ndarray[Any, Any]]) -> pa.Table:
-    """shard, row, image_sha256: one row for each unique image, chosen among those that hold it by the image's digest,
-    so that the shards share the work evenly; in order of shard and row.
+    """shard, row, image_sha256: one row for each unique image, in order of shard and row.
+
+    Of those that hold it the nearest to its shard's beginning, so that of shuffled shards the later row groups own none
+    and are not read again; of equally near ones by the image's digest, so that shards share the work evenly.
     """
     found = pa.concat_arrays(digests).dictionary_encode()
     unique = found.dictionary
     codes = found.indices.fill_null(-1).to_numpy()
-    order = np.argsort(codes, kind="stable")[np.count_nonzero(codes < 0) :]
+    part = np.concatenate([_PARTS * place // max(1, len(place)) for place in rows])
+    order = np.lexsort((part, codes))[np.count_nonzero(codes < 0) :]
     counts = np.bincount(codes[order], minlength=len(unique))
+    starts = np.cumsum(counts) - counts
+    first = part[order] == np.repeat(part[order][starts], counts)
     lots = np.array([int(sha256[:8], 16) for sha256 in unique.to_pylist()], np.int64)
-    owners = np.sort(order[np.cumsum(counts) - counts + lots % np.maximum(counts, 1)])
+    owners = np.sort(order[starts + lots % np.bincount(codes[order][first], minlength=len(unique))])
     names = pa.DictionaryArray.from_arrays(np.repeat(np.arange(len(shards)), [len(part) for part in rows]), shards)
     return pa.table(
         {
