@@ -11,7 +11,7 @@ CORES ?= $(shell nproc)
 
 setup: .venv/.done
 
-.venv/.done: envs/dev.lock.txt pyproject.toml
+.venv/.done: envs/dev.lock.txt pyproject.toml src/radtune/images/clahe.c
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	.venv/bin/uv pip install --quiet --python .venv --require-hashes -r envs/dev.lock.txt

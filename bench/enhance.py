@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from prepare import write_rows
 
 from radtune.images import overlay, read
+from radtune.images.clahe import clahe
 from radtune.images.enhance import Recipe, letterbox, render
 from radtune.images.scan import likeness, scan, thumbnail
 
@@ -65,8 +66,9 @@ def main() -> None:
         greys = each("grey", read.to_grey, pixels)
         found = each("rectangle", lambda p: overlay.find_box(p) if p.ndim == 3 else None, pixels)
         each("perceptual hash", lambda g, f: likeness(thumbnail(g.copy(), f)), greys, found)
-        clahe = each("CLAHE", lambda grey: cv2.createCLAHE(2.0, (8, 8)).apply(grey), greys)
-        each("letterbox", lambda grey: letterbox(grey, 448), clahe)
+        each("CLAHE by OpenCV", lambda grey: cv2.createCLAHE(2.0, (8, 8)).apply(grey), greys)
+        enhanced = each("CLAHE", lambda grey: clahe(grey, 2.0, 8), greys)
+        each("letterbox", lambda grey: letterbox(grey, 448), enhanced)
         each("CLAHE, letterbox and encode", lambda p, g, f: render(p, g, f, RECIPE), pixels, greys, found)
         inpaint = RECIPE._replace(burned_in_box="inpaint")
         each("the same with the box taken out", lambda p, g, f: render(p, g, f, inpaint), pixels, greys, found)

@@ -36,7 +36,7 @@ def _file(module: str) -> Path | None:
 @cache
 def _read(module: str) -> tuple[frozenset[str], bytes]:
     """The radtune modules that `module` imports, at its head or inside a function; and what can change a result: its
-    syntax tree without comments, layout and docstrings, and the templates and word lists beside it.
+    syntax tree without comments, layout and docstrings, and the templates, word lists and C code beside it.
     """
     file = _file(module)
     assert file is not None, module
@@ -50,7 +50,7 @@ def _read(module: str) -> tuple[frozenset[str], bytes]:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
     names = frozenset(name for name in found if name.split(".")[0] == "radtune" and name != "radtune" and _file(name))
-    beside = sorted([*(file.parent / "templates").glob("*"), *file.parent.glob("*.yaml")])
+    beside = sorted([*(file.parent / "templates").glob("*"), *file.parent.glob("*.yaml"), *file.parent.glob("*.c")])
     return names, ast.dump(tree).encode() + b"".join(path.read_bytes() for path in beside)
 
 

@@ -51,7 +51,7 @@ def test_what_changes_a_result_changes_the_digest(package: Path) -> None:
     assert digest() != before
 
 
-@pytest.mark.parametrize("name", ["words.yaml", "templates/page.html"])
+@pytest.mark.parametrize("name", ["words.yaml", "templates/page.html", "sum.c"])
 def test_what_lies_beside_a_module_changes_the_digest(package: Path, name: str) -> None:
     (package / name).parent.mkdir(exist_ok=True)
     found = []

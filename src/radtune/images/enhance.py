@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from radtune.files import replacing
 from radtune.images import overlay, read
+from radtune.images.clahe import clahe
 from radtune.images.inpaint import inpaint
 from radtune.images.read import Pixels
 from radtune.reasons import Unusable
@@ -83,8 +84,7 @@ def render(pixels: Pixels, grey: Pixels, found: overlay.Found | None, recipe: Re
                 break
         grey = read.to_grey(pixels)
     if recipe.clip_limit:
-        clahe = cv2.createCLAHE(recipe.clip_limit, (recipe.tile_grid, recipe.tile_grid))
-        grey = np.asarray(clahe.apply(grey), np.uint8)
+        grey = clahe(grey, recipe.clip_limit, recipe.tile_grid)
     picture, numbers = letterbox(grey, recipe.size)
     options = [cv2.IMWRITE_JPEG_QUALITY, recipe.quality] if recipe.format == "jpeg" else []
     return cv2.imencode(recipe.suffix, picture, options)[1].tobytes(), numbers
