@@ -1,5 +1,6 @@
 """What the rules share: the resolved config, and the files that belong to a shard, a recipe, a dataset, an experiment."""
 
+import atexit
 import errno
 import gc
 import hashlib
@@ -22,6 +23,8 @@ from snakemake.settings.types import DeploymentMethod
 sys.modules.setdefault("pandas", None)
 # a plan's many objects stay: to look through them for garbage again and again takes a tenth of planning
 gc.set_threshold(200_000)
+# nor are they looked through at the end, which would take half a second longer
+atexit.register(gc.freeze)
 
 from radtune import code
 from radtune.cases import read_wording
