@@ -1,5 +1,6 @@
 """Peak memory of every rule that needs no model, on phantoms of two sizes, beside what the rule asks for; and of those
-that read shards, on shards of 150 and 450 MB in row groups of 100 rows, as the hub writes images, and in one.
+that read shards, on shards of 150 and 450 MB in row groups of 100 rows, as the hub writes images, and in one, with
+images of the data set's size and larger ones.
 
 python bench/memory.py
 """
@@ -26,6 +27,7 @@ from radtune.shards import dataset_schema
 ROOT = Path(__file__).parents[1]
 COLUMNS = {"id": "id", "image": "image", "question": "question", "text": "text"}
 RECIPE = {"size": 448, "clip_limit": 2.0}
+FORMS = ((100, 512), (0, 324), (0, 512))  # rows in a row group, or 0 for one; a side of the images
 # Stands before radtune on the PATH; where a job's errors go tells which job it is.
 RADTUNE = """#!{python}
 import os, resource, subprocess, sys
@@ -103,10 +105,12 @@ def write_predictions(sharegpt: Path, out: Path) -> int:
     return len(rows)
 
 
-def write_shard(path: Path, megabytes: int, row_group: int) -> None:
+def write_shard(path: Path, megabytes: int, row_group: int, side: int) -> None:
     """Noise as JPEG, each image different by what follows its end marker; one row an image."""
     noise = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (512, 512, 3), np.uint8)).save(noise, "JPEG", quality=50)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8)).save(
+        noise, "JPEG", quality=50
+    )
     rows = [
         {
             "id": str(i),
@@ -127,35 +131,32 @@ def peak(*command: str | Path) -> float:
     return int(done.stdout) / 1024
 
 
+def print_of_shard(folder: Path, row_group: int, side: int, megabytes: int) -> None:
+    shard, index, images = folder / "shard.parquet", folder / "index.parquet", folder / "images.parquet"
+    write_shard(shard, megabytes, row_group, side)
+    read = ["--shard", shard, "--images", images]
+    columns = f"--columns={json.dumps(COLUMNS)}"
+    found = {"index": peak("radtune", "index", "--shard", shard, "--split", "train", "--out", index, columns)}
+    table = pq.read_table(index, columns=["row", "image_sha256"])
+    pq.write_table(table.append_column("shard", pa.array([shard.stem] * len(table))), images)
+    recipes = json.dumps({str(folder / "ahead"): RECIPE})
+    found["scan"] = peak("radtune", "scan", *read, f"--recipes={recipes}", "--out", folder / "scan.parquet")
+    out = ["--out", folder / "out", "--geometry", folder / "geometry.parquet"]
+    found["enhance"] = peak("radtune", "enhance", *read, "--size=448", "--clip-limit=2", *out)
+    size = shard.stat().st_size
+    print(
+        f"{size / 1e6:.0f} MB, {len(table)} images of {size / len(table) / 1e3:.0f} KB,",
+        f"row groups of {row_group}:" if row_group else "one row group:",
+        ", ".join(f"{rule} {most:.0f} MiB" for rule, most in found.items()),
+    )
+
+
 def main() -> None:
     for images in (500, 3000):
         print_by_rule(images)
-    with tempfile.TemporaryDirectory() as name:
-        for row_group, megabytes in product((100, 0), (150, 450)):
-            folder = Path(name) / f"{row_group}-{megabytes}"
-            folder.mkdir()
-            shard, index, images = folder / "shard.parquet", folder / "index.parquet", folder / "images.parquet"
-            write_shard(shard, megabytes, row_group)
-            (folder / "shards.json").write_text(json.dumps({"shards": []}))
-            read = ["--shard", shard, "--images", images]
-            found = {
-                "index": peak(
-                    "radtune", "index", "--shard", shard, "--split", "train", "--out", index,
-                    f"--columns={json.dumps(COLUMNS)}",
-                )
-            }  # fmt: skip
-            table = pq.read_table(index, columns=["row", "image_sha256"])
-            pq.write_table(table.append_column("shard", pa.array([shard.stem] * len(table))), images)
-            recipes = json.dumps({str(folder / "ahead"): RECIPE})
-            found["scan"] = peak("radtune", "scan", *read, f"--recipes={recipes}", "--out", folder / "scan.parquet")
-            out = ["--out", folder / "out", "--geometry", folder / "geometry.parquet"]
-            found["enhance"] = peak("radtune", "enhance", *read, "--size=448", "--clip-limit=2", *out)
-            size = shard.stat().st_size / 1e6
-            groups = f"row groups of {row_group}" if row_group else "one row group"
-            print(
-                f"{size:.0f} MB, {len(table)} images, {groups}:",
-                ", ".join(f"{k} {v:.0f} MiB" for k, v in found.items()),
-            )
+    for (row_group, side), megabytes in product(FORMS, (150, 450)):
+        with tempfile.TemporaryDirectory() as name:
+            print_of_shard(Path(name), row_group, side, megabytes)
 
 
 if __name__ == "__main__":
