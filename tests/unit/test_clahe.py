@@ -1,15 +1,18 @@
 """CLAHE as clahe.c computes it, against OpenCV's."""
 
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radtune.images import clahe
+from radtune.images import clahe, read
 from radtune.images.read import Pixels
+from radtune.reasons import Unusable
 
 SIDES = st.integers(16, 300)
 
@@ -31,7 +34,10 @@ def test_it_is_compiled_where_a_compiler_is() -> None:
     assert clahe.COMPILED or not (shutil.which("cc") or shutil.which("gcc"))
 
 
-@pytest.mark.skipif(clahe.COMPILED is None, reason="no C compiler was there when .venv was set up")
+compiled = pytest.mark.skipif(clahe.COMPILED is None, reason="no C compiler was there when .venv was set up")
+
+
+@compiled
 @given(
     SIDES,
     SIDES,
@@ -46,12 +52,36 @@ def test_every_pixel_is_opencvs(height: int, width: int, kind: str, seed: int, c
     assert (clahe.clahe(grey, clip_limit, tiles) == expected).all()
 
 
-@pytest.mark.skipif(clahe.COMPILED is None, reason="no C compiler was there when .venv was set up")
+@compiled
 def test_a_part_of_a_picture_is_read_where_it_lies() -> None:
     grey = drawn(200, 300, "smooth", 0)
     part = grey[20:180:2, 30:270]
     expected = cv2.createCLAHE(2.0, (8, 8)).apply(part)
     assert (clahe.clahe(part, 2.0, 8) == expected).all()
+
+
+def as_opencv(greys: list[Pixels]) -> bool:
+    theirs = cv2.createCLAHE(2.0, (8, 8))
+    return len(greys) > 5 and all((clahe.clahe(grey, 2.0, 8) == theirs.apply(grey)).all() for grey in greys)
+
+
+@compiled
+def test_phantoms_become_what_opencv_makes_of_them(phantoms: Path) -> None:
+    images = pq.read_table(next(phantoms.glob("train*.parquet")), columns=["image"])["image"].to_pylist()
+    datas = [image["bytes"] for image in images if image and (image["bytes"] or b"").startswith(b"\xff\xd8")]
+    pictures = []
+    for data in datas[:40]:
+        try:
+            pictures.append(read.decode(data).pixels)
+        except Unusable:
+            continue
+    assert as_opencv([read.to_grey(pixels) for pixels in pictures])
+
+
+@compiled
+def test_real_slices_become_what_opencv_makes_of_them(real_data: Path) -> None:
+    paths = sorted((real_data / "head_ct_series" / "png_window_derived").glob("*.png"))
+    assert as_opencv([cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in paths])
 
 
 def test_without_a_compiler_opencvs_own_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
