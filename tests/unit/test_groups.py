@@ -27,6 +27,10 @@ def test_rows_that_share_an_image_or_an_id_are_one_group() -> None:
     assert groups_of(["a", "a", "b", "c"], ["1", "2", "2", "3"]) == ["a", "a", "a", "c"]
 
 
+def test_of_images_alone_each_is_a_group() -> None:
+    assert group_rows(pa.array(["b", "a", "b"])).to_pylist() == ["b", "a", "b"]
+
+
 def test_a_patient_and_near_duplicates_join_too() -> None:
     images, ids = ["a", "b", "c", "d", "e"], ["1", "2", "3", "4", "5"]
     near = [(1, 2, 20), (3, 4, 30)]  # among the unique values of the last column

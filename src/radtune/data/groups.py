@@ -83,9 +83,9 @@ def _looked_at(hashes: npt.NDArray[np.uint8]) -> float:
 def group_rows(*keys: pa.Array, near: Near | None = None, largest: float = 1) -> pa.Array:
     """The group of each row: 16 characters, of the smallest first key in it.
 
-    `keys` are columns of one entry a row: image, id, the data set's own group, hash; null joins nothing. `near` are
-    pairs among the unique values of the last column, in order of appearance; beyond SURE bits they join no group to
-    more than the share `largest` of the rows.
+    `keys` are columns of one entry a row: image, id, the data set's own group, hash; null joins nothing, and the first
+    has none. `near` are pairs among the unique values of the last column, in order of appearance; beyond SURE bits they
+    join no group to more than the share `largest` of the rows.
     """
     uniques = [pc.unique(column.drop_null()) for column in keys]
     codes = [
@@ -94,13 +94,13 @@ def group_rows(*keys: pa.Array, near: Near | None = None, largest: float = 1) ->
     ]
     starts = np.cumsum([0, *map(len, uniques)])
     size, last = int(starts[-1]), starts[-2]
-    pairs = []
+    pairs = [np.empty((2, 0), np.int64)]
     for column, start in zip(codes[1:], starts[1:-1], strict=True):
         tied = column >= 0
-        pairs.append(np.divmod(np.unique(codes[0][tied] * size + start + column[tied]), size))
+        pairs.append(np.stack(np.divmod(np.unique(codes[0][tied] * size + start + column[tied]), size)))
     if near is not None:
         sure = near.distance <= SURE
-        pairs.append((last + near.left[sure], last + near.right[sure]))
+        pairs.append(last + np.stack([near.left[sure], near.right[sure]]))
     labels = _join(np.ones(size, int), np.concatenate(pairs, axis=1).T.tolist(), size)
     if near is not None:
         likely = np.sort([labels[last + side[~sure]] for side in (near.left, near.right)], axis=0)
