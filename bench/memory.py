@@ -108,9 +108,8 @@ def write_predictions(sharegpt: Path, out: Path) -> int:
 def write_shard(path: Path, megabytes: int, row_group: int, side: int) -> None:
     """Noise as JPEG, each image different by what follows its end marker; one row an image."""
     noise = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8)).save(
-        noise, "JPEG", quality=50
-    )
+    pixels = np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8)
+    Image.fromarray(pixels).save(noise, "JPEG", quality=50)
     rows = [
         {
             "id": str(i),

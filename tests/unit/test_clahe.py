@@ -1,5 +1,6 @@
 """CLAHE as clahe.c computes it, against OpenCV's."""
 
+import contextlib
 import shlex
 import subprocess
 import sysconfig
@@ -33,19 +34,10 @@ def drawn(height: int, width: int, kind: str, seed: int) -> Pixels:
 
 
 def test_it_is_compiled_where_a_compiler_is(tmp_path: Path) -> None:
-    command = [
-        *shlex.split(sysconfig.get_config_var("CC")),
-        "-shared",
-        "-fPIC",
-        "-o",
-        str(tmp_path / "x.so"),
-        "-xc",
-        "-",
-    ]
+    command = shlex.split(f"{sysconfig.get_config_var('CC')} -shared -fPIC -xc - -o '{tmp_path}/x.so'")
+    source = b"#include <stdint.h>\n"
     try:
-        works = (
-            subprocess.run(command, input=b"#include <stdint.h>\n", capture_output=True, check=False).returncode == 0
-        )
+        works = subprocess.run(command, input=source, capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
         works = False
     assert clahe.COMPILED or not works
@@ -86,13 +78,11 @@ def as_opencv(greys: list[Pixels]) -> bool:
 def test_phantoms_become_what_opencv_makes_of_them(phantoms: Path) -> None:
     images = pq.read_table(next(phantoms.glob("train*.parquet")), columns=["image"])["image"].to_pylist()
     datas = [image["bytes"] for image in images if image and (image["bytes"] or b"").startswith(b"\xff\xd8")]
-    pictures = []
+    greys = []
     for data in datas[:40]:
-        try:
-            pictures.append(read.decode(data).pixels)
-        except Unusable:
-            continue
-    assert as_opencv([read.to_grey(pixels) for pixels in pictures])
+        with contextlib.suppress(Unusable):
+            greys.append(read.to_grey(read.decode(data).pixels))
+    assert as_opencv(greys)
 
 
 @compiled
